@@ -1,0 +1,80 @@
+/* wire/reader.h - a cursor over bytes nobody vouches for. Wrong once, wrong for good.
+ *
+ * The integers and byte strings of lib0 (spec 01 section 1, spec 04 section 2). Nothing is copied:
+ * what is read borrows from the input. After a wrong read everything answers zero or empty; code
+ * reads straight down like the table in the specification and asks `bad` once, at the end. */
+#pragma once
+
+#include "base/base.h"
+
+#define TP_VARUINT_MAX ((UINT64_C(1) << 53) - 1) /* what a JavaScript number holds exactly */
+
+struct tp_reader {
+    const uint8_t *at;
+    const uint8_t *end;
+    bool bad;
+};
+
+static inline struct tp_reader tp_reader_of(struct tp_slice bytes)
+{
+    return (struct tp_reader){.at = bytes.data, .end = bytes.data + bytes.size};
+}
+
+static inline size_t tp_reader_left(const struct tp_reader *in)
+{
+    return (size_t)(in->end - in->at);
+}
+
+static inline uint8_t tp_read_u8(struct tp_reader *in)
+{
+    in->bad |= in->at == in->end;
+    return in->bad ? 0 : *in->at++;
+}
+
+/* lib0 varUint: seven bits a byte, lowest first. Looks at eight bytes at most. */
+static inline uint64_t tp_read_varuint(struct tp_reader *in)
+{
+    uint64_t value = 0;
+
+    for (unsigned shift = 0; shift < 56; shift += 7) {
+        const uint8_t byte = tp_read_u8(in);
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80 && value <= TP_VARUINT_MAX)
+            return value;
+    }
+    in->bad = true;
+    return 0;
+}
+
+/* `size` raw bytes. */
+static inline struct tp_slice tp_read_raw(struct tp_reader *in, uint64_t size)
+{
+    in->bad |= size > (size_t)(in->end - in->at);
+    if (in->bad)
+        return (struct tp_slice){.data =
+                                     in->end}; /* empty, but never NULL: NULL + 0 is undefined */
+    in->at += size;
+    return (struct tp_slice){in->at - size, (size_t)size};
+}
+
+/* lib0 varUint8Array: a length, then that many bytes. Borrows from the input. */
+static inline struct tp_slice tp_read_bytes(struct tp_reader *in)
+{
+    const uint64_t size = tp_read_varuint(in);
+
+    return tp_read_raw(in, size);
+}
+
+/* True for strict UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF, no truncation.
+ */
+bool tp_utf8_valid(struct tp_slice text);
+
+/* lib0 varString: varUint8Array of strict UTF-8. */
+static inline struct tp_slice tp_read_string(struct tp_reader *in)
+{
+    const struct tp_slice text = tp_read_bytes(in);
+
+    if (!in->bad && !tp_utf8_valid(text))
+        in->bad = true;
+    return text;
+}

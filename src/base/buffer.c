@@ -1,0 +1,20 @@
+#include "base/buffer.h"
+
+#define FIRST_CAPACITY 256u
+
+bool tp_buffer_grow(struct tp_buffer *buffer, size_t size)
+{
+    if (buffer->full || buffer->fixed || buffer->size > buffer->size_max ||
+        size > buffer->size_max - buffer->size) {
+        buffer->full = true;
+        return false;
+    }
+
+    size_t capacity = tp_max(buffer->capacity, FIRST_CAPACITY);
+    while (capacity < buffer->size + size)
+        capacity *= 2;
+    buffer->data = realloc(buffer->data, capacity);
+    TP_ASSERT(buffer->data != NULL);
+    buffer->capacity = capacity;
+    return true;
+}
