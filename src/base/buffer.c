@@ -13,6 +13,7 @@ bool tp_buffer_grow(struct tp_buffer *buffer, size_t size)
     size_t capacity = tp_max(buffer->capacity, FIRST_CAPACITY);
     while (capacity < buffer->size + size)
         capacity *= 2;
+    capacity = tp_min(capacity, buffer->size_max);
     buffer->data = realloc(buffer->data, capacity);
     TP_ASSERT(buffer->data != NULL);
     buffer->capacity = capacity;

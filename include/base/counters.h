@@ -1,0 +1,37 @@
+/* base/counters.h - what a shard counts: one line here, and the metrics page prints it, per shard
+ * and summed. Plain integers: only the owner writes; others read them torn at worst by one event.
+ */
+#pragma once
+
+#include "base/base.h"
+
+/* name, kind (counter or gauge), help */
+#define TP_COUNTERS(X)                                                                         \
+    X(sessions_active, gauge, "Documents open now")                                            \
+    X(sessions_opened, counter, "Documents opened")                                            \
+    X(peers_active, gauge, "Subscriptions of connections to documents")                        \
+    X(messages_doc, counter, "Document messages received")                                     \
+    X(messages_awareness, counter, "Awareness messages received")                              \
+    X(messages_presence, counter, "Presence messages received")                                \
+    X(messages_rpc, counter, "RPC messages received")                                          \
+    X(messages_ack, counter, "Acknowledgements received")                                      \
+    X(updates_accepted, counter, "Updates taken into documents")                               \
+    X(updates_refused, counter, "Updates refused as malformed or not allowed")                 \
+    X(updates_empty, counter, "Updates that held nothing new and were not stored")             \
+    X(acks_sent, counter, "Acknowledgements sent")                                             \
+    X(nacks_sent, counter, "Negative acknowledgements sent")                                   \
+    X(deliveries, counter, "Frames queued to connections by broadcasts")                       \
+    X(conversions, counter, "Updates converted between encodings")                             \
+    X(awareness_ignored, counter, "Awareness entries ignored: stale, foreign or over a limit") \
+    X(awareness_expired, counter, "Awareness states that ended without renewal")               \
+    X(store_failures, counter, "Store operations that failed")                                 \
+    X(outbox_full, counter, "Frames a full outbox refused")                                    \
+    X(letters_sent, counter, "Messages handed to another core")                                \
+    X(connections_moved, counter, "Connections moved to their document's core")                \
+    X(ticks_slow, counter, "Turns of the loop over 5 ms")
+
+struct tp_counters {
+#define TP_COUNTER_FIELD(name, kind, help) uint64_t name;
+    TP_COUNTERS(TP_COUNTER_FIELD)
+#undef TP_COUNTER_FIELD
+};

@@ -1,0 +1,130 @@
+/* net/net.h - connections of one shard: TCP, HTTP/1.1 and WebSocket, bytes up and frames down.
+ *
+ *     listener -> connection: request -> [ respond ... ] or websocket: message, message, ... ->
+ * closed
+ *
+ * Everything runs on the shard's thread. The handler hears of whole requests and whole messages; a
+ * message's bytes lie unmasked in a receive buffer (or, if it came in parts, in a joined copy) and
+ * are valid during the call only. Output is queued as references to frames and leaves at
+ * tp_net_flush, one send per connection and tick. */
+#pragma once
+
+#include "base/frame.h"
+#include "base/list.h"
+#include "wire/http.h"
+#include "wire/websocket.h"
+
+struct tp_reactor;
+struct tp_net;
+struct tp_connection;
+
+struct tp_net_handler {
+    /* A request head, and its body when it has one (bounded by request_size_max). Answer now, with
+     * tp_connection_respond or tp_connection_upgrade. */
+    void (*request)(void *context, struct tp_connection *connection,
+                    const struct tp_http_request *request);
+    /* A whole WebSocket message. `text`: it came as text (checked UTF-8). */
+    void (*message)(void *context, struct tp_connection *connection, struct tp_slice bytes,
+                    bool text);
+    /* After tp_connection_notify: nothing is left to send. */
+    void (*drained)(void *context, struct tp_connection *connection);
+    /* The connection has let go of its thread (tp_connection_detach) and may be attached elsewhere.
+     */
+    void (*detached)(void *context, struct tp_connection *connection);
+    /* The last call; `code` is the close code received or sent, 1006 for a lost one. */
+    void (*closed)(void *context, struct tp_connection *connection, uint16_t code);
+};
+
+/* Each limit's behaviour stands beside it. */
+struct tp_net_limits {
+    uint32_t connection_count_max; /* more: 503 with Retry-After before the upgrade, then closed */
+    uint32_t header_size_max;      /* request head: 431 */
+    uint32_t request_size_max;     /* request body: 413 */
+    uint32_t message_size_max;     /* reassembled message: close 1009 */
+    uint64_t outbox_size_max;      /* bytes queued: tp_connection_send says TP_FULL */
+    uint64_t header_time_ns;       /* a request head must be whole in this time: 408 */
+    uint64_t idle_time_ns;         /* plain HTTP keep-alive without request: closed */
+    uint64_t ping_time_ns;         /* WebSocket ping after this long without anything received */
+    uint64_t dead_time_ns;         /* nothing received for this long: dropped */
+    uint64_t close_time_ns;        /* waiting for the other side's close: dropped */
+};
+extern const struct tp_net_limits tp_net_limits_default;
+
+struct tp_net *tp_net_create(struct tp_reactor *reactor, struct tp_pool *pool,
+                             const struct tp_net_limits *limits,
+                             const struct tp_net_handler *handler, void *context);
+/* After every connection was closed and reported. */
+void tp_net_destroy(struct tp_net *net);
+
+/* HOST:PORT, [IPv6]:PORT; every shard listens on the same address (SO_REUSEPORT). Port 0: the
+ * kernel chooses, and `port` says which (the other shards then name it). On TP_IO errno says why.
+ */
+TP_MUST_CHECK enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *port);
+void tp_net_stop_listening(struct tp_net *net);
+
+/* End of tick: sends what was queued. */
+void tp_net_flush(struct tp_net *net);
+
+/* Answers the request at hand. `head` has the extra header lines, each ending in CRLF, or is empty.
+ */
+void tp_connection_respond(struct tp_connection *connection, unsigned status, const char *type,
+                           struct tp_slice head, struct tp_slice body);
+
+/* Answers the upgrade request at hand with 101; messages follow. `protocol`: one that the client
+ * offered, or empty. `head` as above. The handshake's own rules were checked before the handler
+ * heard of the request (`request->upgrade`). */
+void tp_connection_upgrade(struct tp_connection *connection, struct tp_slice protocol,
+                           struct tp_slice head);
+
+/* Shares `frame`, which holds one or more whole WebSocket frames (tp_websocket_seal). TP_FULL
+ * changes nothing. `document` and `class` label the entry for tp_connection_drop. An empty outbox
+ * takes a frame of any size. */
+enum tp_outbox_class { TP_OUTBOX_CONTROL, TP_OUTBOX_DOCUMENT, TP_OUTBOX_AWARENESS };
+TP_MUST_CHECK enum tp_status tp_connection_send(struct tp_connection *connection,
+                                                struct tp_frame *frame, uint64_t document,
+                                                enum tp_outbox_class class);
+
+/* Drops the entries of one document and class that no byte was sent of; returns how many. */
+uint32_t tp_connection_drop(struct tp_connection *connection, uint64_t document,
+                            enum tp_outbox_class class);
+
+/* `drained` is called once, when nothing is left to send (at the next flush, if that is now). */
+void tp_connection_notify(struct tp_connection *connection);
+
+/* Sends a close frame behind what is queued, and ends when the other side answers or time is up. */
+void tp_connection_close(struct tp_connection *connection, uint16_t code, struct tp_slice reason);
+/* At once, without a word. */
+void tp_connection_abort(struct tp_connection *connection);
+
+/* Stops and resumes reading: the kernel's buffers fill, and TCP slows the sender down. Counted. */
+void tp_connection_pause(struct tp_connection *connection);
+void tp_connection_resume(struct tp_connection *connection);
+
+/* Moving to another thread. detach: stop receiving, finish what is in flight, then `detached`;
+ * messages that arrive meanwhile are kept and come after the attach. attach: on the new thread;
+ * goes on there. */
+void tp_connection_detach(struct tp_connection *connection);
+void tp_net_attach(struct tp_net *net, struct tp_connection *connection);
+
+/* The handler's own. */
+void tp_connection_set_user(struct tp_connection *connection, void *user);
+void *tp_connection_user(const struct tp_connection *connection);
+
+bool tp_connection_is_websocket(const struct tp_connection *connection);
+uint64_t
+tp_connection_sent_ns(const struct tp_connection *connection); /* when a message was last queued */
+size_t tp_connection_unsent_size(const struct tp_connection *connection);
+/* "127.0.0.1:4711" into `out`, with a final NUL. */
+void tp_connection_peer_address(const struct tp_connection *connection, char out[64]);
+
+/* Calls `each` for every connection: for drain and shutdown. */
+void tp_net_each(struct tp_net *net, void (*each)(void *context, struct tp_connection *connection),
+                 void *context);
+uint32_t tp_net_connection_count(const struct tp_net *net);
+
+struct tp_net_counts {
+    uint64_t accepted, refused, upgraded, closed, requests;
+    uint64_t messages_in, messages_out, bytes_in, bytes_out, sends;
+    uint64_t protocol_errors, slow_closed;
+};
+struct tp_net_counts tp_net_counts(const struct tp_net *net);

@@ -1,0 +1,44 @@
+/* seam/work_op.h - one bounded computation on a document's bytes, wherever it runs.
+ *
+ * A session asks by an effect (WORK) and hears the answer as TP_EVENT_WORKED. Small ones the shard
+ * runs on the spot, large ones go to the worker pool: the session sees no difference. Inputs stay
+ * with the asker, unchanged, until the answer; outputs are heap memory that the asker takes over.
+ */
+#pragma once
+
+#include "base/buffer.h"
+#include "base/list.h"
+
+enum tp_work_kind {
+    TP_WORK_VALIDATE, /* inputs[0]: is it an update? ranges and info in the answer, both encodings
+                       */
+    TP_WORK_LOAD,     /* inputs: base and log values as read; -> v1: merged, sv: its state vector */
+    TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged */
+    TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1, and v2 if wanted */
+    TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, at most size_max bytes -> v1, sv, is_last */
+};
+
+struct tp_work_op {
+    struct tp_link link;
+    enum tp_work_kind kind;
+    const struct tp_slice *inputs;
+    size_t input_count;
+    uint8_t encoding; /* VALIDATE: of inputs[0]; 0: V2 if it is one, else V1 */
+    struct tp_slice sv_in;
+    size_t size_max; /* PIECE */
+    bool want_v1, want_v2;
+
+    /* the answer */
+    enum tp_status status;
+    const char *error; /* fixed text when not TP_OK */
+    struct tp_buffer v1, v2, sv;
+    uint8_t found_encoding; /* VALIDATE */
+    bool is_last, is_empty;
+
+    /* the asker's */
+    void *owner;
+    uint32_t step;
+    uint32_t shard_index;
+    struct tp_link inflight;
+    struct tp_frame *frame; /* keeps inputs that lie in a message */
+};

@@ -1,0 +1,66 @@
+/* session/session.h - one open document, on the core that owns it.
+ *
+ * A pure state machine: events in, effects out. It never reads a clock, a socket or a store itself;
+ * the daemon and the simulator drive the same code.
+ *
+ *     created ── first event ──► NAMING ──► LOADING ──► OPEN ──(no peers for grace_ns)──► END
+ *                                 names      base+log    joins, updates, acks
+ *
+ * Nothing is sent to a peer about the document's content before OPEN; what peers say before is
+ * queued, bounded. */
+#pragma once
+
+#include "base/arena.h"
+#include "base/counters.h"
+#include "base/random.h"
+#include "seam/effect.h"
+#include "seam/store_op.h"
+#include "seam/work_op.h"
+
+struct tp_session_limits {
+    uint64_t grace_ns;            /* without peers: then it ends */
+    uint64_t awareness_ttl_ns;    /* 30 s: a state not renewed is gone */
+    uint64_t update_size_max;     /* larger updates are refused */
+    uint32_t awareness_count_max; /* states per document; more: ignored, counted */
+    uint32_t awareness_per_peer_max;
+    uint32_t awareness_size_max; /* bytes per state; larger: ignored, counted */
+    uint32_t queue_count_max;    /* messages held while loading; more: PAUSE */
+    uint64_t queue_size_max;     /* their bytes */
+    uint32_t piece_size;         /* first sync of y-websocket in pieces of about this size */
+    uint32_t tail_count_max;     /* updates kept beside the merged state; more: folded */
+    uint64_t tail_size_max;
+    uint32_t compact_count; /* log entries that ask for compaction */
+    uint64_t compact_size;
+};
+extern const struct tp_session_limits tp_session_limits_default;
+
+/* What all sessions of a shard share; outlives them. */
+struct tp_session_env {
+    struct tp_pool *pool;
+    struct tp_arena *arena; /* this tick's; reset after the effects are done */
+    struct tp_random *random;
+    struct tp_counters *counters;
+    const struct tp_session_limits *limits;
+};
+
+struct tp_session;
+
+/* Room may be empty. Copies the names. */
+struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp_slice room,
+                                     struct tp_slice document);
+/* After TP_EFFECT_END, or at the end of the process with nothing in flight. */
+void tp_session_destroy(struct tp_session *session);
+
+/* One step of the document's life. Pure: reads `event`, changes `session`, fills `out`. */
+void tp_session_handle(struct tp_session *session, const struct tp_event *event,
+                       struct tp_effects *out);
+
+/* Walks the invariants; for tests and the simulator. */
+void tp_session_check(const struct tp_session *session);
+
+/* The peers of the document: links of tp_peer. The shard reads it for BROADCAST. */
+struct tp_link *tp_session_peers(struct tp_session *session);
+uint32_t tp_session_peer_count(const struct tp_session *session);
+size_t tp_session_memory(const struct tp_session *session); /* bytes held now */
+struct tp_slice tp_session_document(const struct tp_session *session);
+struct tp_slice tp_session_room(const struct tp_session *session);

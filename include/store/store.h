@@ -1,0 +1,70 @@
+/* store/store.h - durable bytes by key, asynchronously.
+ *
+ *     shard 0 ─┐ submit (one list per tick)            ┌─ reader threads: READ
+ *     shard 1 ─┼────── letters ──────► the store ──────┤
+ *     ...     ─┘ ◄───── answers ──────                 └─ committer: joins what all shards
+ * submitted into one batch and one sync
+ *
+ * A backend knows keys and bytes (seam/store_op.h); documents, milestones and keys are encoded
+ * above it. */
+#pragma once
+
+#include "reactor/post.h"
+#include "seam/store_op.h"
+
+struct tp_reactor;
+struct tp_store;      /* the process's part, opaque: a database handle, threads */
+struct tp_store_port; /* one shard's part */
+
+/* When an APPEND or WRITE is answered (architecture.md, promise 1). */
+enum tp_durability {
+    TP_DURABILITY_MEMORY, /* taken */
+    TP_DURABILITY_OS,     /* the kernel has it: survives kill -9 */
+    TP_DURABILITY_DISK,   /* fsynced: survives power loss */
+};
+
+struct tp_store_config {
+    const char *location; /* a directory, for backends that have one */
+    enum tp_durability durability;
+    struct tp_post *post;
+    uint32_t
+        first_endpoint; /* endpoints [first, first + tp_store_backend.endpoint_count) are its own */
+    uint64_t memory_size; /* budget of the backend's caches and buffers, bytes */
+};
+
+/* Counts since the start, and levels now, for metrics. Readable from any thread. */
+struct tp_store_counts {
+    uint64_t appends, writes, reads, commits, syncs, bytes_written, failures;
+    uint64_t commit_ns_total, commit_ns_max;
+    uint64_t queued; /* operations submitted and not answered */
+};
+
+struct tp_store_backend {
+    const char *name;        /* as in the config: `store.documents = rocksdb` */
+    uint32_t endpoint_count; /* threads it runs, each an endpoint of the post office */
+    /* Once, before the shards. NULL: `error` (of `error_size` bytes) says why in a sentence. */
+    struct tp_store *(*open)(const struct tp_store_config *config, char *error, size_t error_size);
+    struct tp_store_port *(*attach)(struct tp_store *store, struct tp_reactor *reactor,
+                                    void (*answered)(void *context, struct tp_store_op *op),
+                                    void *context);
+    /* Takes a list of operations (op->link). Operations on one document keep their order as far as
+     * APPEND and WRITE go; a READ sees every APPEND and WRITE answered before it was submitted.
+     * Never blocks. Each is answered exactly once, by `answered`, on the port's thread, never
+     * inside submit. */
+    void (*submit)(struct tp_store_port *port, struct tp_link *ops);
+    /* The shard passes on what the post brings it from this store's endpoints. */
+    void (*letter)(struct tp_store_port *port, struct tp_letter *letter);
+    void (*detach)(struct tp_store_port *port); /* after every operation was answered */
+    void (*counts)(struct tp_store *store, struct tp_store_counts *out);
+    /* True while it takes writes: a full or failing disk makes it false. For /readyz. */
+    bool (*healthy)(struct tp_store *store);
+    /* Blocking, for workers and tools only (compaction): runs `op` on the calling thread. */
+    void (*run)(struct tp_store *store, struct tp_store_op *op);
+    void (*close)(struct tp_store *store);
+};
+
+/* NULL if there is none of that name. */
+const struct tp_store_backend *tp_store_backend_find(const char *name);
+
+/* Frees an answered READ's rows. */
+void tp_store_op_finish(struct tp_store_op *op);

@@ -1,0 +1,65 @@
+/* wire/record.h - what is in the store's keys and values (architecture.md, "Keys and records").
+ *
+ *     names     room 00 document          -> { number, epoch, mode, created }
+ *     metadata  number                    -> room 00 document, then what compaction derives
+ *     log       number, sequence (8 + 8)  -> entries, end to end
+ *     bases     number                    -> { version, log sequence it covers, V1 update }
+ *
+ * Numbers are 64 bit, big-endian in keys, so that rows of a document lie together in order. */
+#pragma once
+
+#include "base/buffer.h"
+
+#define TP_RECORD_NUMBER_KEY_SIZE 8u
+#define TP_RECORD_LOG_KEY_SIZE 16u
+
+enum tp_record_mode { TP_MODE_PLAIN = 1, TP_MODE_ENCRYPTED = 2 };
+
+struct tp_name_record {
+    uint64_t number; /* never 0 */
+    uint64_t epoch;
+    enum tp_record_mode mode;
+    uint64_t created_ms;
+    bool deleted; /* a tombstone: `state_vector` is that of what was deleted */
+    struct tp_slice state_vector;
+};
+
+/* One received update, as it came. */
+struct tp_log_entry {
+    uint64_t sequence;
+    uint64_t wall_ms;
+    struct tp_slice user, client;
+    struct tp_slice
+        origin;       /* node / boot / sequence of the first node that took it; empty: this one */
+    uint8_t dialect;  /* enum tp_dialect_id */
+    uint8_t encoding; /* TP_RECORD_V1, V2, CONTAINER */
+    struct tp_slice update; /* the bytes as received */
+};
+
+enum tp_record_encoding { TP_RECORD_V1 = 1, TP_RECORD_V2 = 2, TP_RECORD_CONTAINER = 3 };
+
+struct tp_base_record {
+    uint64_t version;  /* one more at each compaction: what compare-and-set compares */
+    uint64_t sequence; /* log entries up to here are in it */
+    uint8_t encoding;  /* TP_RECORD_V1, or CONTAINER for encrypted documents */
+    struct tp_slice update;
+};
+
+/* TP_DENIED: NUL in a name, or longer than 1024 bytes, or no document name. */
+TP_MUST_CHECK enum tp_status tp_record_name_key(struct tp_slice room, struct tp_slice document,
+                                                struct tp_buffer *out);
+void tp_record_number_key(uint64_t number, uint8_t out[TP_RECORD_NUMBER_KEY_SIZE]);
+void tp_record_log_key(uint64_t number, uint64_t sequence, uint8_t out[TP_RECORD_LOG_KEY_SIZE]);
+
+void tp_name_record_encode(const struct tp_name_record *record, struct tp_buffer *out);
+TP_MUST_CHECK enum tp_status tp_name_record_decode(struct tp_slice bytes,
+                                                   struct tp_name_record *out);
+
+/* The head of an entry; the update's bytes follow it directly (entry->update.size of them). */
+void tp_log_entry_head_encode(const struct tp_log_entry *entry, struct tp_buffer *out);
+/* Takes one entry off the front of `rest`. TP_ABSENT: nothing is left. */
+TP_MUST_CHECK enum tp_status tp_log_entry_next(struct tp_slice *rest, struct tp_log_entry *out);
+
+void tp_base_record_head_encode(const struct tp_base_record *record, struct tp_buffer *out);
+TP_MUST_CHECK enum tp_status tp_base_record_decode(struct tp_slice bytes,
+                                                   struct tp_base_record *out);
