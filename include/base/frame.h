@@ -21,11 +21,13 @@ struct tp_frame {
     uint32_t refs;
     uint32_t start; /* where the bytes to send begin */
     uint32_t size;  /* where they end */
+    uint32_t room;  /* bytes that data[] has: at least `size` */
     uint8_t data[];
 };
 
 /* A frame with one reference, which the caller owns: room for the head and `size` bytes behind it
- * (at most UINT32_MAX - TP_FRAME_HEAD_SIZE), start = TP_FRAME_HEAD_SIZE, size set. */
+ * (at most UINT32_MAX - TP_FRAME_HEAD_SIZE), start = TP_FRAME_HEAD_SIZE, size set. Who fills less
+ * than it asked for lowers `size`. */
 struct tp_frame *tp_frame_alloc(struct tp_pool *pool, size_t size);
 
 /* As tp_frame_alloc, with a copy of `bytes`. */

@@ -36,10 +36,12 @@ struct tp_peer {
     struct tp_slice document_name; /* as this client calls it; outlives the peer */
 
     /* the session's */
-    struct tp_link link;            /* in the session's list */
-    uint8_t audience;               /* one bit of enum tp_audience; 0 before it joined */
-    bool synced;                    /* was sent a step 2 since it joined */
-    bool told_denied;               /* had its one auth message (spec 01 section 4.6) */
+    struct tp_link link; /* in the session's list */
+    uint8_t audience;    /* one bit of enum tp_audience; 0 before it joined */
+    bool synced;         /* was sent a step 2 since it joined */
+    bool behind;      /* set by the shard before READY: frames of this document were dropped, send
+                       * the peer the whole state; the session clears it */
+    bool told_denied; /* had its one auth message (spec 01 section 4.6) */
     uint8_t nack_streak;            /* error NACKs in a row (spec 01 section 4.6, guard) */
     uint64_t nack_until_ns;         /* none before */
     uint32_t announced_count;       /* presence: awareness ids announced */

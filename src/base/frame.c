@@ -9,7 +9,7 @@ struct tp_frame *tp_frame_alloc(struct tp_pool *pool, size_t size)
     frame->pool = pool;
     frame->refs = 1;
     frame->start = TP_FRAME_HEAD_SIZE;
-    frame->size = TP_FRAME_HEAD_SIZE + (uint32_t)size;
+    frame->size = frame->room = TP_FRAME_HEAD_SIZE + (uint32_t)size;
     return frame;
 }
 
@@ -25,5 +25,5 @@ struct tp_frame *tp_frame_create(struct tp_pool *pool, struct tp_slice bytes)
 void tp_frame_release(struct tp_frame *frame)
 {
     TP_ASSERT(frame->refs == 0);
-    tp_pool_give(frame->pool, frame, sizeof(struct tp_frame) + frame->size);
+    tp_pool_give(frame->pool, frame, sizeof(struct tp_frame) + frame->room);
 }

@@ -8,12 +8,15 @@ static void move(struct tp_slice *slice, struct tp_slice from, const uint8_t *to
 
 void tp_message_keep(struct tp_message *message, struct tp_pool *pool)
 {
-    const struct tp_slice from = message->raw;
-
-    if (message->frame != NULL || from.data == NULL)
+    if (message->frame != NULL || message->raw.data == NULL)
         return;
-    message->frame = tp_frame_create(pool, from);
-    const uint8_t *to = tp_frame_message(message->frame).data;
+    message->frame = tp_frame_create(pool, message->raw);
+    tp_message_rebase(message, tp_frame_message(message->frame).data);
+}
+
+void tp_message_rebase(struct tp_message *message, const uint8_t *to)
+{
+    const struct tp_slice from = message->raw;
 
     message->raw.data = to;
     move(&message->document, from, to);
