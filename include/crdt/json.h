@@ -1,4 +1,4 @@
-/* crdt/json.h - JSON text and lib0's `any`: checked, skipped, turned into each other.
+/* crdt/json.h - JSON text and lib0's `any` (wire/any.h), turned into each other.
  *
  * V1 updates carry embeds and formats as JSON text, V2 updates as `any` (spec 04 sections 2 and
  * 8.3). The rules are those of a JavaScript peer, so that a value that went through us and one that
@@ -10,16 +10,12 @@
  * keys of one object). Text of 2 GiB and more is TP_MALFORMED. */
 #pragma once
 
-#include "base/buffer.h"
-#include "wire/reader.h"
+#include "wire/any.h"
 
-#define TP_JSON_DEPTH_MAX 512u
+#define TP_JSON_DEPTH_MAX TP_ANY_DEPTH_MAX
 
 /* TP_OK if `text` is one strict RFC 8259 value in valid UTF-8, white space around it allowed. */
 TP_MUST_CHECK enum tp_status tp_json_check(struct tp_slice text, uint32_t depth_max);
-
-/* Checks one `any` and passes it. TP_MALFORMED leaves `in` bad. */
-TP_MUST_CHECK enum tp_status tp_any_skip(struct tp_reader *in, uint32_t depth_max);
 
 /* Appends the `any` of what JSON.parse makes of `text`: integer-like keys first and in order, the
  * last of equal keys in the place of the first, half surrogate escapes as U+FFFD. TP_MALFORMED as

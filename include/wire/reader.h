@@ -13,6 +13,7 @@ struct tp_reader {
     const uint8_t *at;
     const uint8_t *end;
     bool bad;
+    bool bad_text; /* what made it bad is text that is no UTF-8: it has a close code of its own */
 };
 
 static inline struct tp_reader tp_reader_of(struct tp_slice bytes)
@@ -46,6 +47,22 @@ static inline uint64_t tp_read_varuint(struct tp_reader *in)
     return 0;
 }
 
+/* lib0 varInt: in the first byte bit 6 is the sign, and six bits are value. Returns the magnitude;
+ * -0 has a form of its own. */
+static inline uint64_t tp_read_varint(struct tp_reader *in, bool *negative)
+{
+    uint8_t byte = tp_read_u8(in);
+    uint64_t magnitude = byte & 0x3f;
+
+    *negative = (byte & 0x40) != 0;
+    for (unsigned shift = 6; byte >= 0x80 && shift < 55; shift += 7) {
+        byte = tp_read_u8(in);
+        magnitude |= (uint64_t)(byte & 0x7f) << shift;
+    }
+    in->bad |= byte >= 0x80 || magnitude > TP_VARUINT_MAX; /* eight bytes, and it goes on */
+    return in->bad ? 0 : magnitude;
+}
+
 /* `size` raw bytes. */
 static inline struct tp_slice tp_read_raw(struct tp_reader *in, uint64_t size)
 {
@@ -55,6 +72,17 @@ static inline struct tp_slice tp_read_raw(struct tp_reader *in, uint64_t size)
                                      in->end}; /* empty, but never NULL: NULL + 0 is undefined */
     in->at += size;
     return (struct tp_slice){in->at - size, (size_t)size};
+}
+
+/* An unsigned number of `size` bytes, at most eight, the highest first. */
+static inline uint64_t tp_read_big_endian(struct tp_reader *in, size_t size)
+{
+    const struct tp_slice bytes = tp_read_raw(in, size);
+    uint64_t value = 0;
+
+    for (size_t i = 0; i < bytes.size; i++)
+        value = value << 8 | bytes.data[i];
+    return value;
 }
 
 /* lib0 varUint8Array: a length, then that many bytes. Borrows from the input. */
@@ -75,6 +103,6 @@ static inline struct tp_slice tp_read_string(struct tp_reader *in)
     const struct tp_slice text = tp_read_bytes(in);
 
     if (!in->bad && !tp_utf8_valid(text))
-        in->bad = true;
+        in->bad = in->bad_text = true;
     return text;
 }

@@ -34,6 +34,22 @@ static inline void tp_write_varuint(struct tp_buffer *out, uint64_t value)
     out->size += size;
 }
 
+/* lib0 varInt: sign and magnitude; -0 has a form of its own. */
+static inline void tp_write_varint(struct tp_buffer *out, bool negative, uint64_t magnitude)
+{
+    const bool more = magnitude > 0x3f;
+
+    tp_write_u8(out, (uint8_t)((more ? 0x80 : 0) | (negative ? 0x40 : 0) | (magnitude & 0x3f)));
+    if (more)
+        tp_write_varuint(out, magnitude >> 6);
+}
+
+static inline void tp_write_big_endian(struct tp_buffer *out, uint64_t value, unsigned size)
+{
+    while (size-- > 0)
+        tp_write_u8(out, (uint8_t)(value >> (8 * size)));
+}
+
 static inline void tp_write_raw(struct tp_buffer *out, struct tp_slice bytes)
 {
     tp_buffer_append(out, bytes.data, bytes.size);

@@ -2,8 +2,7 @@
 
 #include <stdlib.h>
 
-#include "crdt/any.h"
-#include "wire/writer.h"
+#include "wire/any.h"
 
 #define REPLACEMENT 0xfffdu
 #define TEXT_SIZE_MAX INT32_MAX /* offsets and counts are uint32_t, one bit of them is a flag */
@@ -492,43 +491,6 @@ enum tp_status tp_json_check(struct tp_slice text, uint32_t depth_max)
 
 /* ---- writing any ------------------------------------------------------------------------------*/
 
-/* lib0 varInt of a 31-bit magnitude; -0 has a form of its own. */
-static void write_varint(struct tp_buffer *out, bool negative, uint32_t magnitude)
-{
-    tp_write_u8(
-        out, (uint8_t)((magnitude > 0x3f ? 0x80 : 0) | (negative ? 0x40 : 0) | (magnitude & 0x3f)));
-    if (magnitude > 0x3f)
-        tp_write_varuint(out, magnitude >> 6);
-}
-
-static void write_big_endian(struct tp_buffer *out, uint64_t value, int size)
-{
-    for (int shift = 8 * (size - 1); shift >= 0; shift -= 8)
-        tp_write_u8(out, (uint8_t)(value >> shift));
-}
-
-/* The tag that lib0 chooses for a number. */
-static void write_number(struct tp_buffer *out, double value)
-{
-    const double magnitude = __builtin_fabs(value);
-    const float narrow = (float)value;
-
-    if (magnitude <= TP_ANY_INTEGER_MAX && magnitude == (uint32_t)magnitude) {
-        tp_write_u8(out, TP_ANY_INTEGER);
-        write_varint(out, __builtin_signbit(value) != 0, (uint32_t)magnitude);
-    } else if ((double)narrow == value) {
-        uint32_t bits;
-        memcpy(&bits, &narrow, sizeof bits);
-        tp_write_u8(out, TP_ANY_F32);
-        write_big_endian(out, bits, 4);
-    } else {
-        uint64_t bits;
-        memcpy(&bits, &value, sizeof bits);
-        tp_write_u8(out, TP_ANY_F64);
-        write_big_endian(out, bits, 8);
-    }
-}
-
 /* The program never sets a locale, so strtod reads what JSON calls a number; glibc rounds it
  * correctly whatever its length. */
 static double number_of(const uint8_t *at, size_t size)
@@ -552,7 +514,7 @@ static const uint8_t *emit_number(struct tp_buffer *out, const uint8_t *at, cons
     while (at < end &&
            (is_digit(*at) || *at == '-' || *at == '+' || *at == '.' || (*at | 0x20) == 'e'))
         at++;
-    write_number(out, number_of(start, (size_t)(at - start)));
+    tp_any_write_number(out, number_of(start, (size_t)(at - start)));
     return at;
 }
 

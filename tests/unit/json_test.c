@@ -155,7 +155,7 @@ Test(json, sorts_a_large_object_without_looking_at_every_pair)
 
     const struct tp_slice any = any_of((const char *)text.data);
 
-    struct tp_reader in = {any.data + 1, any.data + any.size, false};
+    struct tp_reader in = {.at = any.data + 1, .end = any.data + any.size};
     cr_assert_eq(tp_read_varuint(&in), COUNT);
     for (int i = 0; i < COUNT; i++) {
         const struct tp_slice key = tp_read_string(&in);

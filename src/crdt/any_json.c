@@ -1,129 +1,16 @@
-#include "crdt/any.h"
+#include "crdt/json.h"
 
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "crdt/json.h"
-#include "wire/writer.h"
-
-/* ---- reading ----------------------------------------------------------------------------------*/
-
-static uint64_t read_big_endian(struct tp_reader *in, size_t size)
-{
-    const struct tp_slice bytes = tp_read_raw(in, size);
-    uint64_t value = 0;
-
-    for (size_t i = 0; i < bytes.size; i++)
-        value = value << 8 | bytes.data[i];
-    return value;
-}
-
-/* lib0 varInt: in the first byte bit 6 is the sign, and six bits are value. */
-static int64_t read_integer(struct tp_reader *in)
-{
-    const uint8_t first = tp_read_u8(in);
-    uint64_t magnitude = first & 0x3f;
-
-    if (first & 0x80) {
-        for (unsigned shift = 6;; shift += 7) {
-            const uint8_t byte = tp_read_u8(in);
-            magnitude |= (uint64_t)(byte & 0x7f) << shift;
-            if (byte < 0x80)
-                break;
-            if (shift == 48) /* eight bytes, and it goes on */
-                in->bad = true;
-            if (in->bad)
-                return 0;
-        }
-    }
-    in->bad |= magnitude > TP_VARUINT_MAX;
-    return first & 0x40 ? -(int64_t)magnitude : (int64_t)magnitude;
-}
-
-/* The count of things that take `size_min` bytes each at the least. */
-static uint64_t read_count(struct tp_reader *in, size_t size_min)
-{
-    const uint64_t count = tp_read_varuint(in);
-
-    in->bad |= count > tp_reader_left(in) / size_min;
-    return in->bad ? 0 : count;
-}
-
-static void skip_scalar(struct tp_reader *in, uint8_t tag)
-{
-    switch (tag) {
-    case TP_ANY_UNDEFINED:
-    case TP_ANY_NULL:
-    case TP_ANY_TRUE:
-    case TP_ANY_FALSE:
-        break;
-    case TP_ANY_INTEGER:
-        read_integer(in);
-        break;
-    case TP_ANY_F32:
-        tp_read_raw(in, 4);
-        break;
-    case TP_ANY_F64:
-    case TP_ANY_BIGINT:
-        tp_read_raw(in, 8);
-        break;
-    case TP_ANY_STRING:
-        tp_read_string(in);
-        break;
-    case TP_ANY_BYTES:
-        tp_read_bytes(in);
-        break;
-    default:
-        in->bad = true;
-    }
-}
+#include "wire/any.h"
 
 struct level {
     bool is_object;
     bool is_begun; /* something is written already: a comma goes before the next */
     uint64_t left; /* elements or members to come */
 };
-
-/* A container's count, as a level of the stack. */
-static struct level open_level(struct tp_reader *in, uint8_t tag)
-{
-    const bool is_object = tag == TP_ANY_OBJECT;
-
-    return (struct level){.is_object = is_object, .left = read_count(in, is_object ? 2 : 1)};
-}
-
-static uint32_t depth_limit(uint32_t depth_max)
-{
-    return depth_max < TP_JSON_DEPTH_MAX ? depth_max : TP_JSON_DEPTH_MAX;
-}
-
-enum tp_status tp_any_skip(struct tp_reader *in, uint32_t depth_max)
-{
-    struct level levels[TP_JSON_DEPTH_MAX];
-    uint32_t depth = 0;
-
-    depth_max = depth_limit(depth_max);
-    do {
-        const uint8_t tag = tp_read_u8(in);
-        if (tag == TP_ANY_ARRAY || tag == TP_ANY_OBJECT) {
-            if (depth == depth_max)
-                in->bad = true;
-            else
-                levels[depth++] = open_level(in, tag);
-        } else {
-            skip_scalar(in, tag);
-        }
-        while (depth > 0 && levels[depth - 1].left == 0)
-            depth--;
-        if (depth > 0) {
-            levels[depth - 1].left--;
-            if (levels[depth - 1].is_object)
-                tp_read_string(in);
-        }
-    } while (depth > 0 && !in->bad);
-    return in->bad ? TP_MALFORMED : TP_OK;
-}
 
 /* ---- numbers, as ECMAScript prints them -------------------------------------------------------*/
 
@@ -310,12 +197,11 @@ static void write_byte_object(struct tp_buffer *out, struct tp_slice bytes)
 }
 
 /* A value that is no container. `inside` an array, undefined is null. */
-static enum tp_status write_scalar(struct tp_reader *any, uint8_t tag, bool inside,
-                                   struct tp_buffer *out)
+static enum tp_status write_scalar(const struct tp_any *any, bool inside, struct tp_buffer *out)
 {
-    switch (tag) {
+    switch (any->tag) {
     case TP_ANY_UNDEFINED:
-        if (!inside && !any->bad)
+        if (!inside)
             return TP_DENIED;
         write_text(out, "null");
         break;
@@ -329,35 +215,20 @@ static enum tp_status write_scalar(struct tp_reader *any, uint8_t tag, bool insi
         write_text(out, "false");
         break;
     case TP_ANY_INTEGER:
-        write_integer(out, read_integer(any));
+    case TP_ANY_F32:
+    case TP_ANY_F64:
+        write_double(out, any->number);
         break;
-    case TP_ANY_F32: {
-        const uint32_t bits = (uint32_t)read_big_endian(any, 4);
-        float value;
-        memcpy(&value, &bits, sizeof value);
-        write_double(out, (double)value);
-        break;
-    }
-    case TP_ANY_F64: {
-        const uint64_t bits = read_big_endian(any, 8);
-        double value;
-        memcpy(&value, &bits, sizeof value);
-        write_double(out, value);
-        break;
-    }
-    case TP_ANY_BIGINT:
-        tp_read_raw(any, 8);
-        return any->bad ? TP_MALFORMED : TP_DENIED;
     case TP_ANY_STRING:
-        write_string(out, tp_read_string(any));
+        write_string(out, any->bytes);
         break;
     case TP_ANY_BYTES:
-        write_byte_object(out, tp_read_bytes(any));
+        write_byte_object(out, any->bytes);
         break;
-    default:
-        any->bad = true;
+    default: /* a bigint */
+        return TP_DENIED;
     }
-    return any->bad ? TP_MALFORMED : TP_OK;
+    return TP_OK;
 }
 
 /* Goes to the next element or member that is written, if the level has one. */
@@ -388,18 +259,21 @@ static bool next_in_level(struct tp_reader *any, struct level *level, struct tp_
 enum tp_status tp_any_to_json(struct tp_reader *any, uint32_t depth_max, struct tp_buffer *out)
 {
     struct level levels[TP_JSON_DEPTH_MAX];
+    struct tp_any value;
     uint32_t depth = 0;
 
-    depth_max = depth_limit(depth_max);
+    depth_max = depth_max < TP_JSON_DEPTH_MAX ? depth_max : TP_JSON_DEPTH_MAX;
     do {
-        const uint8_t tag = tp_read_u8(any);
-        if (tag == TP_ANY_ARRAY || tag == TP_ANY_OBJECT) {
+        if (tp_any_read(any, &value) != TP_OK)
+            return TP_MALFORMED;
+        if (value.tag == TP_ANY_ARRAY || value.tag == TP_ANY_OBJECT) {
+            const bool is_object = value.tag == TP_ANY_OBJECT;
             if (depth == depth_max)
                 return TP_MALFORMED;
-            levels[depth++] = open_level(any, tag);
-            tp_write_u8(out, tag == TP_ANY_OBJECT ? '{' : '[');
+            levels[depth++] = (struct level){.is_object = is_object, .left = value.count};
+            tp_write_u8(out, is_object ? '{' : '[');
         } else {
-            const enum tp_status status = write_scalar(any, tag, depth > 0, out);
+            const enum tp_status status = write_scalar(&value, depth > 0, out);
             if (status != TP_OK)
                 return status;
         }
