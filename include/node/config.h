@@ -1,0 +1,64 @@
+/* node/config.h - what the operator decided.
+ *
+ *     built-in default  <  config file  <  environment  <  command line
+ *                          name = value    TELEPORTALD_NAME=value    --name value, --name=value
+ *
+ * One table in src/node/config.c holds name, type, bounds, default and a sentence of every option;
+ * --help, --print-config and docs/operating.md say nothing else. Names are written with dashes or
+ * underscores, whichever is liked. A new option is one field here and one line there. */
+#pragma once
+
+#include <stdio.h>
+
+#include "base/base.h"
+
+#define TP_CONFIG_LISTEN_COUNT_MAX 16u
+#define TP_CONFIG_ADDRESS_SIZE 280u /* a DNS name, a port, and a final NUL */
+#define TP_CONFIG_TEXT_SIZE 1024u   /* paths, with their final NUL */
+#define TP_CONFIG_ERROR_SIZE 1024u
+
+enum tp_config_log_level { /* the order of the choices in the table */
+                           TP_CONFIG_LOG_ERROR,
+                           TP_CONFIG_LOG_WARN,
+                           TP_CONFIG_LOG_INFO,
+                           TP_CONFIG_LOG_DEBUG,
+};
+
+/* Plain: copy it, compare it, free nothing. Numbers are within the table's bounds. */
+struct tp_config {
+    char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE];
+    uint32_t listen_count;
+    char config[TP_CONFIG_TEXT_SIZE]; /* empty: no file */
+    char data[TP_CONFIG_TEXT_SIZE];
+    uint64_t cores;      /* 0: auto, see node/cpus.h */
+    uint64_t durability; /* enum tp_durability */
+    uint64_t log_level;  /* enum tp_config_log_level */
+    bool log_json;
+    bool public_metrics;
+    bool keep_history;
+    char teleportal_path[TP_CONFIG_TEXT_SIZE]; /* begin with a slash and do not end in one */
+    char yjs_path[TP_CONFIG_TEXT_SIZE];
+    uint64_t max_message_size; /* bytes, as are the other sizes */
+    uint64_t max_update_bytes;
+    uint64_t max_connections; /* per core */
+    uint64_t session_grace_seconds;
+    uint64_t store_memory;
+    uint64_t session_memory; /* per core */
+    uint64_t outbox_size;    /* per connection */
+    uint64_t compact_count;
+    uint64_t compact_size;
+    uint64_t drain_seconds;
+    uint64_t worker_threads;
+
+    char error[TP_CONFIG_ERROR_SIZE]; /* after TP_CONFIG_ERROR: one sentence, no line end */
+};
+
+enum tp_config_result {
+    TP_CONFIG_RUN,   /* go on */
+    TP_CONFIG_DONE,  /* --help, --version or --print-config is answered on `out`: exit 0 */
+    TP_CONFIG_ERROR, /* config->error names option, value, what is allowed, and where: exit 2 */
+};
+
+/* Reads all sources, in the order above. Looks at the environment and at the config file. */
+TP_MUST_CHECK enum tp_config_result tp_config_load(int argc, char *const argv[],
+                                                   struct tp_config *config, FILE *out);
