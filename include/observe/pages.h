@@ -1,0 +1,114 @@
+/* observe/pages.h - what the node tells about itself over HTTP.
+ *
+ *     the shards' counts ──► struct tp_observed ──► /metrics  /status  /health  /livez  /readyz  /
+ *
+ * Functions from numbers to text. Whoever serves a page fills a tp_observed first; whatever
+ * one line of the lists below (or of base/counters.h) names is printed, with no further code. */
+#pragma once
+
+#include "base/buffer.h"
+#include "base/counters.h"
+#include "net/net.h"
+
+/* name, kind, help, for one shard. The counts of net and of the reactor, and levels that the shard
+ * knows. `/metrics` has their sums. */
+#define TP_OBSERVED_SHARD(X)                                      \
+    X(clients_active, gauge, "WebSocket clients connected now")   \
+    X(connections, gauge, "TCP connections open now")             \
+    X(sessions_pending, gauge, "Documents being loaded now")      \
+    X(session_bytes, gauge, "Memory held by open documents")      \
+    X(pool_bytes, gauge, "Memory given out by the pools")         \
+    X(turns, counter, "Turns of the loop")                        \
+    X(enters, counter, "System calls of the loop")                \
+    X(completions, counter, "Completions taken from the kernel")  \
+    X(letters_in, counter, "Letters received from other threads") \
+    X(letters_out, counter, "Letters sent to other threads")      \
+    X(wakes, counter, "Sleeping threads woken")                   \
+    X(buffers_short, counter, "Receives that stopped because the buffer pool was empty")
+
+/* The same for the store, which the process has one of. */
+#define TP_OBSERVED_STORE(X)                                 \
+    X(appends, counter, "Updates appended to document logs") \
+    X(writes, counter, "Other writes")                       \
+    X(reads, counter, "Reads")                               \
+    X(commits, counter, "Batches committed")                 \
+    X(syncs, counter, "Disk syncs")                          \
+    X(written_bytes, counter, "Bytes written")               \
+    X(operations_failed, counter, "Operations that failed")  \
+    X(queued, gauge, "Operations submitted and not yet answered")
+
+/* And what net counts (struct tp_net_counts, its fields). */
+#define TP_OBSERVED_NET(X)                                                              \
+    X(accepted, counter, "Connections accepted")                                        \
+    X(refused, counter, "Connections refused because a core had its maximum")           \
+    X(upgraded, counter, "WebSocket handshakes completed")                              \
+    X(closed, counter, "Connections closed")                                            \
+    X(requests, counter, "HTTP requests")                                               \
+    X(messages_in, counter, "WebSocket messages received")                              \
+    X(messages_out, counter, "WebSocket messages sent")                                 \
+    X(bytes_in, counter, "Bytes received")                                              \
+    X(bytes_out, counter, "Bytes sent")                                                 \
+    X(sends, counter, "Sends given to the kernel")                                      \
+    X(protocol_errors, counter, "Connections closed because the peer broke a protocol") \
+    X(slow_closed, counter, "Connections closed because the peer read nothing")
+
+#define TP_OBSERVED_FIELD(name, kind, help) uint64_t name;
+
+struct tp_observed_shard {
+    struct tp_counters counters;
+    struct tp_net_counts net;
+    TP_OBSERVED_SHARD(TP_OBSERVED_FIELD)
+};
+
+struct tp_observed_store {
+    TP_OBSERVED_STORE(TP_OBSERVED_FIELD)
+    uint64_t commit_ns_total;
+    uint64_t commit_ns_max;
+};
+
+struct tp_observed_process {
+    uint64_t cpu_ms;          /* used so far, all threads */
+    uint64_t resident_size;   /* bytes */
+    uint64_t open_file_count; /* descriptors */
+};
+
+/* Asks the kernel; a few microseconds, and one more per ten open files. */
+void tp_observe_process(struct tp_observed_process *out);
+
+struct tp_observed {
+    const char *node_id;
+    const struct tp_observed_shard *shards; /* borrowed */
+    uint32_t shard_count;
+    struct tp_observed_store store;
+    struct tp_observed_process process;
+    uint64_t wall_ms; /* now */
+    uint64_t uptime_ms;
+    bool store_healthy; /* takes writes */
+    bool draining;      /* stops soon: balancers should send nobody */
+};
+
+/* Prometheus text. The reference server's names for what it counts too (spec 02, 16.1), and ours
+ * behind teleportald_. */
+#define TP_METRICS_TYPE "text/plain; charset=utf-8"
+void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out);
+
+/* JSON with the reference server's keys in its order (spec 02, 16.2; spec 01, 5.7). */
+#define TP_JSON_TYPE "application/json"
+void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out);
+
+/* Returns the HTTP status: 200, or 500 when the store takes no writes. */
+unsigned tp_health_page(const struct tp_observed *observed, struct tp_buffer *out);
+
+/* One word and a line end. Live: the loop turns, since it answers: always 200. Ready: 200 while
+ * clients should come here, else 503 with the reason. */
+unsigned tp_livez_page(struct tp_buffer *out);
+unsigned tp_readyz_page(const struct tp_observed *observed, struct tp_buffer *out);
+
+/* `GET /` for people: what this is and how to connect. */
+#define TP_HTML_TYPE "text/html; charset=utf-8"
+struct tp_index {
+    const char *teleportal_path;
+    const char *yjs_path;
+    bool public_metrics; /* whether to link /metrics and /status */
+};
+void tp_index_page(const struct tp_index *index, struct tp_buffer *out);
