@@ -51,8 +51,8 @@ static void write_utf8(struct tp_buffer *out, uint32_t character)
 
 static uint32_t hex_unit(const uint8_t *at)
 {
-    return (uint32_t)(hex_digit(at[0]) << 12 | hex_digit(at[1]) << 8 | hex_digit(at[2]) << 4 |
-                      hex_digit(at[3]));
+    return (uint32_t)hex_digit(at[0]) << 12 | (uint32_t)hex_digit(at[1]) << 8 |
+           (uint32_t)hex_digit(at[2]) << 4 | (uint32_t)hex_digit(at[3]);
 }
 
 /* The character behind the backslash at `*at`, two escaped halves joined, a lone half as it is. */
@@ -574,7 +574,9 @@ struct emitter {
 
 static struct emit_level emit_open(struct emitter *emit, struct tp_buffer *out)
 {
-    const uint32_t entry = ((const uint32_t *)emit->outline->containers.data)[emit->container++];
+    const uint32_t *const entries = (const uint32_t *)emit->outline->containers.data;
+    TP_ASSERT(entries != NULL); /* the scan noted every container */
+    const uint32_t entry = entries[emit->container++];
     struct emit_level level = {.is_object = *emit->at++ == '{', .left = entry};
 
     if (entry & DISORDERED) {
