@@ -8,7 +8,7 @@
 /* name, kind (counter or gauge), help */
 #define TP_COUNTERS(X)                                                                         \
     X(sessions_active, gauge, "Documents open now")                                            \
-    X(sessions_loading, gauge, "Documents being loaded now")                                       \
+    X(sessions_loading, gauge, "Documents being loaded now")                                   \
     X(sessions_opened, counter, "Documents opened")                                            \
     X(peers_active, gauge, "Subscriptions of connections to documents")                        \
     X(messages_doc, counter, "Document messages received")                                     \

@@ -105,7 +105,8 @@ struct tp_message {
  * the message has a frame, or no raw. */
 void tp_message_keep(struct tp_message *message, struct tp_pool *pool);
 
-/* Every slice that points into raw, and raw itself, now points to the same place of the copy at `to`. */
+/* Every slice that points into raw, and raw itself, now points to the same place of the copy at
+ * `to`. */
 void tp_message_rebase(struct tp_message *message, const uint8_t *to);
 
 /* Lets go of the message's frame. Its slices are void from then on. */

@@ -94,7 +94,7 @@ struct tp_store_op {
     /* the asker's and the shard's: the store does not look */
     void *owner;
     uint32_t step;           /* what the asker does next */
-    void *route;            /* the shard's: whose answer this is */
+    void *route;             /* the shard's: whose answer this is */
     uint32_t shard_index;    /* where the answer goes */
     struct tp_link inflight; /* the asker's list of open operations */
     struct tp_frame *frame;  /* keeps the bytes that key and value point to */
