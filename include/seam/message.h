@@ -42,27 +42,40 @@ enum tp_message_kind {
 };
 
 /* A document's new content. Plain documents: v1 and v2 are the same update in both encodings; what
- * is not there yet has data NULL. Encrypted ones: v2 is the structure, `sidecars` the rest. */
+ * is not there yet has data NULL. Encrypted ones: v2 is the structure, `sidecars` the rest.
+ *
+ *     container:  01 | size, v2 | sidecars: count, count x (size, bytes), compaction |
+ *
+ * A frame whose container cannot be read is still a message, to be refused by its id: then
+ * `bad_container` is set and v2.data is NULL. The same goes for a `version` other than 1 and 2. */
 struct tp_message_update {
     struct tp_slice v1;
     struct tp_slice v2;
-    uint8_t version; /* Teleportal's version byte as received: 1 or 2 are legal */
-    struct tp_slice
-        sidecars; /* Teleportal container behind the structure: count, sidecars, compaction */
-    uint32_t sidecar_count;
-    bool compaction;
+    uint8_t version;           /* Teleportal's version byte as received: 1 or 2 are legal */
+    bool bad_container;        /* Teleportal: what came is no container: `invalid-update` */
+    bool compaction;           /* the container has a compacted sidecar */
+    uint32_t sidecar_count;    /* without the compacted one */
+    struct tp_slice sidecars;  /* wire/container.h; empty: no sidecars, no compaction */
+    struct tp_slice container; /* Teleportal's bytes as received; data NULL: came another way */
 };
 
 struct tp_message_ack {
-    uint64_t id;           /* of the message that is answered (spec 01 section 3) */
-    uint64_t retry_ms;     /* 0: not retryable */
-    struct tp_slice error; /* data NULL: no error */
+    uint64_t id;             /* of the message that is answered (spec 01 section 3) */
+    struct tp_slice id_text; /* as received: it need not be a message id, then `id` is 0. Data NULL:
+                              * written from `id` */
+    uint64_t retry_ms;       /* 0: not retryable */
+    bool retry_at_once;      /* retryable, and retry_ms is 0 */
+    struct tp_slice error;   /* data NULL: no error */
 };
 
 struct tp_message_presence {
     uint64_t awareness_id;
     struct tp_slice client_id, user_id;
     struct tp_slice data; /* an `any` object; empty means {} */
+
+    /* a heartbeat has only these: */
+    uint64_t entry_count;
+    struct tp_slice entries; /* for tp_teleportal_presence_next (wire/teleportal.h) */
 };
 
 struct tp_message_auth {

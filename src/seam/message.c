@@ -29,11 +29,13 @@ void tp_message_rebase(struct tp_message *message, const uint8_t *to)
         move(&message->update.v1, from, to);
         move(&message->update.v2, from, to);
         move(&message->update.sidecars, from, to);
+        move(&message->update.container, from, to);
         break;
     case TP_MESSAGE_AWARENESS:
         move(&message->awareness, from, to);
         break;
     case TP_MESSAGE_ACK:
+        move(&message->ack.id_text, from, to);
         move(&message->ack.error, from, to);
         break;
     case TP_MESSAGE_PRESENCE_ANNOUNCE:
@@ -44,6 +46,7 @@ void tp_message_rebase(struct tp_message *message, const uint8_t *to)
         move(&message->presence.client_id, from, to);
         move(&message->presence.user_id, from, to);
         move(&message->presence.data, from, to);
+        move(&message->presence.entries, from, to);
         break;
     case TP_MESSAGE_AUTH:
         move(&message->auth.reason, from, to);

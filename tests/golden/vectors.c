@@ -64,6 +64,40 @@ struct tp_slice vectors_bytes(const json_t *object, const char *name)
     return vectors_base64(text);
 }
 
+static unsigned hex_digit(char c)
+{
+    cr_assert((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'), "'%c' is no digit", c);
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10);
+}
+
+struct tp_slice vectors_unhex(const json_t *text)
+{
+    const size_t size = json_string_length(text) / 2;
+    const char *digits = json_string_value(text);
+
+    cr_assert_not_null(digits);
+    uint8_t *bytes = keep(malloc(size)); /* exact, as above */
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (uint8_t)(hex_digit(digits[2 * i]) << 4 | hex_digit(digits[2 * i + 1]));
+    return tp_slice_of(bytes, size);
+}
+
+struct tp_slice vectors_hex(const json_t *object, const char *name)
+{
+    const json_t *text = json_object_get(object, name);
+
+    cr_assert(json_is_string(text), "no hexadecimal \"%s\"", name);
+    return vectors_unhex(text);
+}
+
+struct tp_slice vectors_string(const json_t *object, const char *name)
+{
+    const json_t *text = json_object_get(object, name);
+
+    cr_assert(json_is_string(text), "no text \"%s\"", name);
+    return tp_slice_of(json_string_value(text), json_string_length(text));
+}
+
 const char *vectors_text(const json_t *object, const char *name)
 {
     const char *text = json_string_value(json_object_get(object, name));

@@ -22,7 +22,12 @@ size_t vectors_count(const json_t *object, const char *name); /* 0 elements fail
 
 struct tp_slice vectors_base64(const json_t *text);
 struct tp_slice vectors_bytes(const json_t *object, const char *name); /* a base64 field */
+struct tp_slice vectors_hex(const json_t *object, const char *name);   /* a hexadecimal field */
 const char *vectors_text(const json_t *object, const char *name);
+
+/* The bytes of a text field, which may hold NUL. */
+struct tp_slice vectors_string(const json_t *object, const char *name);
+struct tp_slice vectors_unhex(const json_t *text);
 
 /* An array of base64 texts. */
 struct tp_slice *vectors_list(const json_t *array, size_t *count);
