@@ -24,8 +24,9 @@ TP_MUST_CHECK enum tp_status tp_json_to_any(struct tp_slice text, uint32_t depth
                                             struct tp_buffer *out);
 
 /* Passes one `any` and appends what JSON.stringify makes of it. TP_DENIED: it has no JSON form (a
- * bigint, or undefined outside of arrays and objects). TP_MALFORMED as tp_any_skip, TP_FULL as
- * above. In all three cases the tail of `out` is to be thrown away, and `any` has not reached the
- * value's end. Keys keep their order; a key that is there twice is written twice. */
+ * bigint, undefined outside of arrays and objects, bytes where their object would nest too deep).
+ * TP_MALFORMED as tp_any_skip, TP_FULL as above. In all three cases the tail of `out` is to be
+ * thrown away, and `any` has not reached the value's end. Keys keep their order; a key that is
+ * there twice is written twice. */
 TP_MUST_CHECK enum tp_status tp_any_to_json(struct tp_reader *any, uint32_t depth_max,
                                             struct tp_buffer *out);

@@ -272,6 +272,8 @@ enum tp_status tp_any_to_json(struct tp_reader *any, uint32_t depth_max, struct 
                 return TP_MALFORMED;
             levels[depth++] = (struct level){.is_object = is_object, .left = value.count};
             tp_write_u8(out, is_object ? '{' : '[');
+        } else if (value.tag == TP_ANY_BYTES && depth == depth_max) {
+            return TP_DENIED; /* as JSON they are an object, one level too deep for our own check */
         } else {
             const enum tp_status status = write_scalar(&value, depth > 0, out);
             if (status != TP_OK)

@@ -256,13 +256,15 @@ static uint32_t drop_equal_keys(const uint8_t *text, struct ranked_member *ranke
 static void outline_close(struct outline *outline, const uint8_t *text, uint32_t container,
                           uint32_t first, uint32_t end)
 {
-    const struct member *members = (const struct member *)outline->open.data + first;
     const uint32_t count = (uint32_t)(outline->open.size / sizeof(struct member)) - first;
     uint32_t *const counts = (uint32_t *)outline->containers.data;
 
     counts[container] = count;
     outline->open.size = first * sizeof(struct member);
-    if (count < 2 || is_plainly_ordered(text, members, count))
+    if (count < 2)
+        return;
+    const struct member *members = (const struct member *)outline->open.data + first;
+    if (is_plainly_ordered(text, members, count))
         return;
 
     struct ranked_member *ranked = malloc(count * sizeof *ranked);

@@ -202,6 +202,19 @@ Test(any, has_no_json_form_with_a_bigint_anywhere_in_it)
     tp_buffer_finish(&json);
 }
 
+Test(any, has_no_json_form_where_bytes_would_nest_one_level_too_deep)
+{
+    struct tp_reader in = tp_reader_of(TP_SLICE("u\1u\1t\0"));
+    struct tp_buffer json = tp_buffer_growing(100);
+
+    cr_assert_eq(tp_any_to_json(&in, 2, &json), TP_DENIED);
+    in = tp_reader_of(TP_SLICE("u\1u\1t\0"));
+    json.size = 0;
+    cr_assert_eq(tp_any_to_json(&in, 3, &json), TP_OK);
+    cr_assert(tp_slice_equal(tp_buffer_slice(&json), TP_SLICE("[[{}]]")));
+    tp_buffer_finish(&json);
+}
+
 Test(any, says_full_when_the_text_does_not_fit)
 {
     struct tp_reader in = tp_reader_of(TP_SLICE("w\4abcd"));
