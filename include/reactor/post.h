@@ -6,7 +6,7 @@
  * the reader's. What must go back (memory of the writer's pool) is sent home as a letter again.
  * Nothing is locked and nothing is shared. When a ring is full the letter waits in the writer's own
  * list and goes out with a later tick, in order. A sleeping reader is woken once per tick by
- * IORING_OP_MSG_RING. */
+ * IORING_OP_MSG_RING; a busy one is not disturbed. */
 #pragma once
 
 #include "base/list.h"
@@ -23,7 +23,8 @@ struct tp_letter {
     uint32_t kind;       /* the two ends agree; 0 is not used */
 };
 
-/* For `count` endpoints. Before any thread starts; destroy after all have ended. */
+/* For `count` endpoints. Before any thread starts; destroy after all have ended. Letters that
+ * nobody has read by then stay with whoever keeps track of them. */
 struct tp_post *tp_post_create(uint32_t count);
 void tp_post_destroy(struct tp_post *post);
 
