@@ -59,15 +59,16 @@ static const struct option options[] = {
     {"yjs_path", TYPE_URL_PATH, AT(yjs_path), 0, 0, NULL, "/yjs",
      "URL path of y-websocket clients; the document's name follows it."},
     {"max_message_size", TYPE_SIZE, AT(max_message_size), KIB, GIB, NULL, "10M",
-     "Largest message of a Teleportal client; a longer one closes its connection."},
+     "Largest message of a Teleportal client; a larger one is refused."},
     {"max_update_bytes", TYPE_SIZE, AT(max_update_bytes), KIB, GIB, NULL, "64M",
-     "Largest Yjs update of a y-websocket client, which cannot split what it wrote offline."},
+     "Largest Yjs update; a larger one is refused. y-websocket clients cannot split what they "
+     "wrote offline."},
     {"max_connections", TYPE_COUNT, AT(max_connections), 1, 1000000, NULL, "20000",
      "Connections per core; above that, clients are told to come back later (503)."},
     {"outbox_size", TYPE_SIZE, AT(outbox_size), 64 * KIB, GIB, NULL, "4M",
-     "Bytes that may wait for one slow reader before its updates are merged into one."},
+     "Bytes that may wait for one slow reader; above it, its updates of a document become one."},
     {"session_memory", TYPE_SIZE, AT(session_memory), MIB, 1024 * GIB, NULL, "1G",
-     "Memory per core for open documents."},
+     "Memory per core for open documents; above it, those without clients close at once."},
     {"store_memory", TYPE_SIZE, AT(store_memory), 8 * MIB, 1024 * GIB, NULL, "256M",
      "Memory for the database's caches and write buffers."},
     {"session_grace_seconds", TYPE_COUNT, AT(session_grace_seconds), 0, 86400, NULL, "60",
@@ -79,7 +80,8 @@ static const struct option options[] = {
     {"keep_history", TYPE_SWITCH, AT(keep_history), 0, 0, NULL, "off",
      "Whether deleted content is kept when a document's log is folded."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
-     "How long a stopping server takes to let its clients go, spread evenly."},
+     "Time over which a stopping server closes its connections, so that clients do not all come "
+     "back at once."},
 };
 
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -127,9 +129,25 @@ static const struct option *find_option(const char *name, size_t size)
     return NULL;
 }
 
-/* "a count from 1 to 64": what the option takes, for --help and for refusals. */
+/* As one would write it: 64k, 10M, else the bytes. */
+static const char *size_text(uint64_t size, char out[24])
+{
+    static const char *const letters[] = {"", "k", "M", "G"};
+    unsigned unit = 0;
+
+    while (unit < 3 && size > 0 && size % 1024 == 0) {
+        size /= 1024;
+        unit++;
+    }
+    snprintf(out, 24, "%" PRIu64 "%s", size, letters[unit]);
+    return out;
+}
+
+/* "a number from 1 to 64": what the option takes, for --help and for refusals. */
 static void describe(const struct option *option, char *out, size_t size)
 {
+    char min[24], max[24];
+
     switch (option->type) {
     case TYPE_ADDRESSES:
         snprintf(out, size, "HOST:PORT, or several separated by commas");
@@ -148,8 +166,8 @@ static void describe(const struct option *option, char *out, size_t size)
                  option->max);
         return;
     case TYPE_SIZE:
-        snprintf(out, size, "bytes from %" PRIu64 " to %" PRIu64 ", k, M or G may follow",
-                 option->min, option->max);
+        snprintf(out, size, "bytes from %s to %s; k, M and G are 2^10, 2^20 and 2^30",
+                 size_text(option->min, min), size_text(option->max, max));
         return;
     case TYPE_CHOICE:
         snprintf(out, size, "one of %s", option->choices);
@@ -492,6 +510,7 @@ static void print_value(const struct option *option, struct tp_config *config, F
 {
     const void *at = field(option, config);
     const char *choice = option->choices;
+    char text[24];
 
     switch (option->type) {
     case TYPE_ADDRESSES:
@@ -502,9 +521,11 @@ static void print_value(const struct option *option, struct tp_config *config, F
     case TYPE_URL_PATH:
         fputs(at, out);
         break;
+    case TYPE_SIZE:
+        fputs(size_text(*(const uint64_t *)at, text), out);
+        break;
     case TYPE_COUNT_OR_AUTO:
     case TYPE_COUNT:
-    case TYPE_SIZE:
         if (option->type == TYPE_COUNT_OR_AUTO && *(const uint64_t *)at == 0)
             fputs("auto", out);
         else

@@ -165,7 +165,7 @@ Test(config, refuses_in_one_sentence_what_it_cannot_use)
         {"--yjs-path=/yjs/", {"yjs_path", "\"/yjs/\"", "/yjs"}},
         {"--yjs-path=/y?s", {"yjs_path", "\"/y?s\"", "/yjs"}},
         {"--yjs-path=/teleportal", {"yjs_path", "teleportal_path", "both"}},
-        {"--outbox-size=63k", {"outbox_size", "\"63k\"", "65536"}},
+        {"--outbox-size=63k", {"outbox_size", "\"63k\"", "bytes from 64k to 1G"}},
         {"--outbox-size=20000000000G", {"outbox_size", "20000000000G", "bytes"}},
         {"--config=/nowhere/at.all", {"/nowhere/at.all", "cannot be read", "No such file"}},
     };
