@@ -407,7 +407,7 @@ static void fired(struct tp_timer *timer)
 
 static void note_peer(struct tp_connection *connection)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
 
     if (getpeername(connection->fd, (struct sockaddr *)&address, &size) != 0)

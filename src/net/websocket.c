@@ -44,7 +44,7 @@ static void fail(struct tp_connection *connection, uint16_t code)
 {
     connection->net->counts.protocol_errors++;
     if (connection->state == STATE_WEBSOCKET)
-        tp_connection_send_close(connection, code, (struct tp_slice){0});
+        tp_connection_send_close(connection, code, TP_SLICE(""));
     tp_connection_leave(connection, code);
 }
 
@@ -96,7 +96,7 @@ static void handle_close(struct tp_connection *connection, struct tp_slice paylo
         return;
     }
     if (connection->state == STATE_WEBSOCKET)
-        tp_connection_send_close(connection, code, (struct tp_slice){0});
+        tp_connection_send_close(connection, code, TP_SLICE(""));
     tp_connection_leave(connection, code);
 }
 
