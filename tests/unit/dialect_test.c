@@ -2,8 +2,8 @@
 #include <criterion/criterion.h>
 
 #include "dialect/dialect.h"
-#include "wire/writer.h"
 #include "wire/awareness.h"
+#include "wire/writer.h"
 
 #define MESSAGES_MAX 4
 
