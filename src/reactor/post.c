@@ -6,9 +6,8 @@
 
 #define MASK (TP_POST_RING_SIZE - 1)
 static_assert((TP_POST_RING_SIZE & MASK) == 0, "positions wrap by the mask");
-#define READ_COUNT_MAX                                                        \
-    256u /* letters of one pair and turn: one writer cannot starve the others \
-          */
+/* Letters of one pair and turn, so that one writer cannot starve the others. */
+#define READ_COUNT_MAX 256u
 
 /* Each line is written by one side only, so that the two do not fight over it. */
 struct ring {
