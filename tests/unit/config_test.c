@@ -282,3 +282,22 @@ Test(config, tells_its_version)
 
     cr_assert_str_eq(printed, "teleportald " TP_VERSION "\n");
 }
+
+/* The page between its two marks, without the fences of the code block. */
+Test(config, is_printed_as_the_manual_has_it)
+{
+    static const char begin[] = "<!-- print-config -->\n```ini\n", end[] = "```\n<!-- end -->\n";
+    static char page[1 << 16];
+    FILE *file = fopen("docs/operating.md", "r");
+    cr_assert_not_null(file, "tests run from the root of the repository");
+    page[fread(page, 1, sizeof page - 1, file)] = '\0';
+    fclose(file);
+    const char *from = strstr(page, begin), *to = strstr(page, end);
+    cr_assert(from != NULL && to != NULL);
+    from += strlen(begin);
+
+    cr_assert_eq(LOAD("--print-config"), TP_CONFIG_DONE);
+
+    cr_assert(strlen(printed) == (size_t)(to - from) && memcmp(printed, from, to - from) == 0,
+              "docs/operating.md is behind: tools/docs-options brings it up to date");
+}
