@@ -43,7 +43,9 @@ static inline struct tp_slice tp_buffer_slice(const struct tp_buffer *buffer)
     return (struct tp_slice){buffer->data, buffer->size};
 }
 
-bool tp_buffer_grow(struct tp_buffer *buffer, size_t size); /* for tp_buffer_reserve alone */
+/* For tp_buffer_reserve alone, and out of its way: most calls find room. (Inlined by LTO it also
+ * makes gcc 12 see a realloc of stack memory that `fixed` rules out.) */
+__attribute__((cold, noinline)) bool tp_buffer_grow(struct tp_buffer *buffer, size_t size);
 
 /* Room for `size` more bytes at data + size, or false: the buffer is full. */
 static inline bool tp_buffer_reserve(struct tp_buffer *buffer, size_t size)
