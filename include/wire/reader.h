@@ -18,7 +18,9 @@ struct tp_reader {
 
 static inline struct tp_reader tp_reader_of(struct tp_slice bytes)
 {
-    return (struct tp_reader){.at = bytes.data, .end = bytes.data + bytes.size};
+    /* an empty slice may have no data, and NULL + 0 is undefined */
+    return (struct tp_reader){.at = bytes.data,
+                              .end = bytes.size > 0 ? bytes.data + bytes.size : bytes.data};
 }
 
 static inline size_t tp_reader_left(const struct tp_reader *in)
