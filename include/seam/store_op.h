@@ -6,8 +6,11 @@
  *
  *     READ    ranges[] -> rows, all of one moment
  *     APPEND  key, value: one entry of a log. Entries whose keys share the prefix and that land in
- * one commit may be joined into one row under the first one's key, values end to end WRITE
- * expectations, then puts and deletes: all or nothing */
+ *             one commit may be joined into one row under the first one's key, values end to end
+ *     WRITE   expectations, puts and deletes, in any order: all or nothing
+ *
+ * An APPEND or WRITE answered TP_FULL or TP_IO is not promised to be stored, and not promised to be
+ * absent either: the disk failed somewhere on the way. */
 #pragma once
 
 #include "base/frame.h"
@@ -44,6 +47,7 @@ struct tp_store_range {
     struct tp_slice from;   /* first key */
     struct tp_slice to;     /* first key behind it; empty: only the key `from` itself */
     uint32_t row_count_max; /* 0: all */
+    bool without_values;    /* rows tell the size of their values, and have NULL for their bytes */
 };
 
 /* One row read. Key and value lie in the operation's `answer` memory. */

@@ -3,7 +3,7 @@
  *     shard 0 ─┐ submit (one list per tick)            ┌─ reader threads: READ
  *     shard 1 ─┼────── letters ──────► the store ──────┤
  *     ...     ─┘ ◄───── answers ──────                 └─ committer: joins what all shards
- * submitted into one batch and one sync
+ *                                                         submitted into one batch and one sync
  *
  * A backend knows keys and bytes (seam/store_op.h); documents, milestones and keys are encoded
  * above it. */
@@ -27,9 +27,8 @@ struct tp_store_config {
     const char *location; /* a directory, for backends that have one */
     enum tp_durability durability;
     struct tp_post *post;
-    uint32_t
-        first_endpoint; /* endpoints [first, first + tp_store_backend.endpoint_count) are its own */
-    uint64_t memory_size; /* budget of the backend's caches and buffers, bytes */
+    uint32_t first_endpoint; /* [first, first + tp_store_backend.endpoint_count) are its own */
+    uint64_t memory_size;    /* budget of the backend's caches and buffers, bytes; 0: 128 MiB */
 };
 
 /* Counts since the start, and levels now, for metrics. Readable from any thread. */
@@ -40,8 +39,9 @@ struct tp_store_counts {
 };
 
 struct tp_store_backend {
-    const char *name;        /* as in the config: `store.documents = rocksdb` */
-    uint32_t endpoint_count; /* threads it runs, each an endpoint of the post office */
+    const char *name; /* as in the config: `store.documents = rocksdb` */
+    uint32_t
+        endpoint_count; /* of the post office: one for each thread it runs, one to close from */
     /* Once, before the shards. NULL: `error` (of `error_size` bytes) says why in a sentence. */
     struct tp_store *(*open)(const struct tp_store_config *config, char *error, size_t error_size);
     struct tp_store_port *(*attach)(struct tp_store *store, struct tp_reactor *reactor,
@@ -56,12 +56,18 @@ struct tp_store_backend {
     void (*letter)(struct tp_store_port *port, struct tp_letter *letter);
     void (*detach)(struct tp_store_port *port); /* after every operation was answered */
     void (*counts)(struct tp_store *store, struct tp_store_counts *out);
-    /* True while it takes writes: a full or failing disk makes it false. For /readyz. */
+    /* True while it takes writes: a full or failing disk makes it false, and it becomes true again
+     * by itself when the disk is better. For /readyz. */
     bool (*healthy)(struct tp_store *store);
-    /* Blocking, for workers and tools only (compaction): runs `op` on the calling thread. */
+    /* Blocking, for workers and tools only (compaction): answers `op` before it returns, from any
+     * thread. Appends and writes join the commits of the shards and are as durable as theirs; they
+     * have no order with what is submitted meanwhile, hence expectations. */
     void (*run)(struct tp_store *store, struct tp_store_op *op);
-    void (*close)(struct tp_store *store);
+    void (*close)(struct tp_store *store); /* after every port is detached */
 };
+
+/* All of them, ended by NULL. */
+extern const struct tp_store_backend *const tp_store_backends[];
 
 /* NULL if there is none of that name. */
 const struct tp_store_backend *tp_store_backend_find(const char *name);

@@ -1,0 +1,42 @@
+/* store/database.h - one RocksDB directory: a column family per table, and a format version.
+ *
+ *     default           "format" -> "1"
+ *     documents-names, documents-base, documents-log, documents-metadata, milestones, files, ...
+ *
+ * Writing (write, get, sync, probe, recover) is for one thread at a time, whichever; reading is for
+ * any thread at any time, also while the database is closed and opened again to recover. Writes are
+ * in the process's memory until tp_database_sync. */
+#pragma once
+
+#include "store/batch.h"
+#include "store/store.h"
+
+#define TP_DATABASE_FORMAT "1"
+
+struct tp_database;
+
+/* Makes the directory, and those above it, if there is none. NULL: `error` says why in a sentence.
+ */
+struct tp_database *tp_database_open(const char *location, uint64_t memory_size, char *error,
+                                     size_t error_size);
+/* Syncs, then closes. NULL is allowed. */
+void tp_database_close(struct tp_database *database);
+
+/* All rows, or none. TP_FULL: the disk is full; TP_IO: it fails otherwise. After either, every
+ * later write fails too, until tp_database_recover. */
+TP_MUST_CHECK enum tp_status tp_database_write(struct tp_database *database,
+                                               const struct tp_batch *batch);
+/* What was written is with the kernel (OS), on the disk (DISK), or nothing happens (MEMORY). */
+TP_MUST_CHECK enum tp_status tp_database_sync(struct tp_database *database,
+                                              enum tp_durability durability);
+/* The newest value, valid until the next call; TP_ABSENT, TP_IO. */
+enum tp_status tp_database_get(struct tp_database *database, enum tp_store_table table,
+                               struct tp_slice key, struct tp_slice *value);
+
+/* Fills the answer of a READ, all ranges as of one moment. */
+void tp_database_read(struct tp_database *database, struct tp_store_op *op);
+
+/* After a failure: tries the disk, and opens the database again unless it has mended itself.
+ * RocksDB stops at the first failed write, and its C interface has no call to resume it. TP_OK: it
+ * works. */
+TP_MUST_CHECK enum tp_status tp_database_recover(struct tp_database *database);
