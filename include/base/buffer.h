@@ -1,7 +1,8 @@
 /* base/buffer.h - bytes being written; wrong once, wrong for good.
  *
- * Two kinds behave alike: a growing buffer owns heap memory and doubles it; a fixed one borrows the
- * caller's (a stack array, an arena's piece) and never grows. Passing the limit sets `full`, and
+ * Three kinds behave alike: a growing buffer owns heap memory and doubles it; a fixed one borrows
+ * the caller's (a stack array, an arena's piece) and never grows; a starting one begins in the
+ * caller's memory and moves to the heap when that is used up. Passing the limit sets `full`, and
  * nothing is written from then on: ask once, at the end. */
 #pragma once
 
@@ -15,6 +16,7 @@ struct tp_buffer {
     size_t capacity; /* bytes that `data` has room for */
     size_t size_max; /* a growing buffer becomes full above this */
     bool fixed;
+    bool starting; /* still in the caller's memory; the next growth moves to the heap */
     bool full;
 };
 
@@ -30,10 +32,17 @@ static inline struct tp_buffer tp_buffer_fixed(void *memory, size_t capacity)
         .data = memory, .capacity = capacity, .size_max = capacity, .fixed = true};
 }
 
+/* Small results stay in `memory`, which must outlive the buffer; larger ones go to the heap. */
+static inline struct tp_buffer tp_buffer_starting(void *memory, size_t capacity, size_t size_max)
+{
+    return (struct tp_buffer){
+        .data = memory, .capacity = capacity, .size_max = size_max, .starting = true};
+}
+
 /* Frees a growing buffer's memory. A zeroed buffer is fine. */
 static inline void tp_buffer_finish(struct tp_buffer *buffer)
 {
-    if (!buffer->fixed)
+    if (!buffer->fixed && !buffer->starting)
         free(buffer->data);
     *buffer = (struct tp_buffer){0};
 }

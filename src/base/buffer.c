@@ -14,8 +14,16 @@ bool tp_buffer_grow(struct tp_buffer *buffer, size_t size)
     while (capacity < buffer->size + size)
         capacity *= 2;
     capacity = tp_min(capacity, buffer->size_max);
-    buffer->data = realloc(buffer->data, capacity);
-    TP_ASSERT(buffer->data != NULL);
+    if (buffer->starting) {
+        uint8_t *const moved = malloc(capacity);
+        TP_ASSERT(moved != NULL);
+        memcpy(moved, buffer->data, buffer->size);
+        buffer->data = moved;
+        buffer->starting = false;
+    } else {
+        buffer->data = realloc(buffer->data, capacity);
+        TP_ASSERT(buffer->data != NULL);
+    }
     buffer->capacity = capacity;
     return true;
 }

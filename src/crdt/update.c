@@ -1,0 +1,135 @@
+#include "crdt/diff.h"
+#include "crdt/merge.h"
+#include "crdt/v2.h"
+
+#define SMALL_SIZE 1024u /* what fits needs no heap */
+
+struct tp_slice tp_update_empty(enum tp_update_encoding encoding)
+{
+    return encoding == TP_UPDATE_V1 ? TP_SLICE("\0\0") : TP_SLICE("\0\0\0\0\0\0\1\0\0\0\0\0\0");
+}
+
+/* Updates in V2 go through X: read, worked on in V1 form, written. */
+static enum tp_status read_x(struct tp_slice update, struct tp_buffer *x)
+{
+    struct tp_v2_info info = {0};
+
+    return tp_v2_read(update, TP_FORM_X, &tp_update_limits_default, x, &info);
+}
+
+static enum tp_status write_x(const struct tp_buffer *x, struct tp_buffer *out)
+{
+    const enum tp_status status = tp_v2_write(tp_buffer_slice(x), TP_FORM_X, out);
+
+    return status == TP_OK && out->full ? TP_FULL : status;
+}
+
+/* Every update is taken in and given up at once, so that one small buffer serves them all; only if
+ * they turn out not to be in order must all of them be there. */
+static enum tp_status merge_v2(const struct tp_slice *updates, size_t count, struct tp_buffer *out)
+{
+    uint8_t memory[SMALL_SIZE], result_memory[SMALL_SIZE];
+    struct tp_buffer x = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
+    struct tp_buffer result = tp_buffer_starting(result_memory, sizeof result_memory, SIZE_MAX);
+    struct tp_gather gather;
+    enum tp_status status = TP_OK;
+
+    tp_gather_init(&gather);
+    for (size_t i = 0; i < count && status == TP_OK; i++) {
+        x.size = 0;
+        status = read_x(updates[i], &x);
+        if (status == TP_OK)
+            status = tp_gather_add(&gather, tp_buffer_slice(&x), TP_FORM_X);
+    }
+    if (status == TP_OK && gather.appending) {
+        tp_gather_write(&gather, &result);
+    } else if (status == TP_OK) {
+        struct tp_slice *const slices = malloc(count * sizeof *slices);
+        TP_ASSERT(slices != NULL);
+        x.size = 0;
+        for (size_t i = 0; i < count; i++) {
+            slices[i].size = x.size; /* where it begins, until the buffer no longer moves */
+            TP_ASSERT(read_x(updates[i], &x) == TP_OK);
+        }
+        for (size_t i = 0; i < count; i++) {
+            const size_t start = slices[i].size;
+            const size_t end = i + 1 < count ? slices[i + 1].size : x.size;
+            slices[i] = (struct tp_slice){x.data + start, end - start};
+        }
+        status = tp_gather_merge(&gather, slices, count, TP_FORM_X, &result);
+        free(slices);
+    }
+    tp_gather_finish(&gather);
+    if (status == TP_OK)
+        status = write_x(&result, out);
+    tp_buffer_finish(&x);
+    tp_buffer_finish(&result);
+    return status;
+}
+
+enum tp_status tp_update_merge(const struct tp_slice *updates, size_t count,
+                               enum tp_update_encoding encoding, struct tp_buffer *out)
+{
+    if (encoding == TP_UPDATE_V1)
+        return tp_merge(updates, count, TP_FORM_V1, out);
+    return merge_v2(updates, count, out);
+}
+
+enum tp_status tp_update_diff(struct tp_slice update, enum tp_update_encoding encoding,
+                              struct tp_slice sv, struct tp_buffer *out)
+{
+    if (encoding == TP_UPDATE_V1)
+        return tp_diff(update, TP_FORM_V1, sv, out);
+
+    struct tp_buffer x = tp_buffer_growing(SIZE_MAX);
+    struct tp_buffer part = tp_buffer_growing(SIZE_MAX);
+    enum tp_status status = read_x(update, &x);
+    if (status == TP_OK)
+        status = tp_diff(tp_buffer_slice(&x), TP_FORM_X, sv, &part);
+    if (status == TP_OK)
+        status = write_x(&part, out);
+    tp_buffer_finish(&x);
+    tp_buffer_finish(&part);
+    return status;
+}
+
+enum tp_status tp_update_state_vector(struct tp_slice update, enum tp_update_encoding encoding,
+                                      struct tp_buffer *out)
+{
+    if (encoding == TP_UPDATE_V1)
+        return tp_known_clocks(update, TP_FORM_V1, out);
+
+    uint8_t memory[SMALL_SIZE];
+    struct tp_buffer x = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
+    enum tp_status status = read_x(update, &x);
+    if (status == TP_OK)
+        status = tp_known_clocks(tp_buffer_slice(&x), TP_FORM_X, out);
+    tp_buffer_finish(&x);
+    return status;
+}
+
+enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
+                                 enum tp_update_encoding to, struct tp_buffer *out)
+{
+    uint8_t memory[SMALL_SIZE], ordered_memory[SMALL_SIZE];
+
+    if (from == to)
+        return tp_update_merge(&update, 1, from, out);
+
+    struct tp_buffer v1 = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
+    struct tp_buffer ordered = tp_buffer_starting(ordered_memory, sizeof ordered_memory, SIZE_MAX);
+    struct tp_v2_info info = {0};
+    enum tp_status status;
+    if (from == TP_UPDATE_V1) {
+        status = tp_rewrite(update, TP_FORM_V1, &ordered);
+        if (status == TP_OK)
+            status = tp_v2_write(tp_buffer_slice(&ordered), TP_FORM_V1, out);
+    } else {
+        status = tp_v2_read(update, TP_FORM_V1, &tp_update_limits_default, &v1, &info);
+        if (status == TP_OK)
+            status = tp_rewrite(tp_buffer_slice(&v1), TP_FORM_V1, out);
+    }
+    tp_buffer_finish(&v1);
+    tp_buffer_finish(&ordered);
+    return status == TP_OK && out->full ? TP_FULL : status;
+}

@@ -1,0 +1,250 @@
+#include <criterion/criterion.h>
+
+#include "crdt/state_vector.h"
+#include "crdt/update.h"
+
+/* Client 7 wrote "ab" into the root "t" at clock 0, then "cd" behind it. */
+#define AB "\1\1\7\0\4\1\1t\2ab\0"
+#define CD "\1\1\7\2\x84\7\1\2cd\0"
+#define ABCD "\1\2\7\0\4\1\1t\2ab\x84\7\1\2cd\0"
+
+static void merge_is(const struct tp_slice *updates, size_t count, struct tp_slice wanted)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_merge(updates, count, TP_UPDATE_V1, &out), TP_OK);
+    cr_assert_eq(out.size, wanted.size);
+    cr_assert_arr_eq(out.data, wanted.data, wanted.size);
+    tp_buffer_finish(&out);
+}
+
+Test(update, merge_of_nothing_is_the_empty_update)
+{
+    merge_is(NULL, 0, tp_update_empty(TP_UPDATE_V1));
+}
+
+Test(update, merge_appends_what_comes_in_order)
+{
+    const struct tp_slice updates[] = {TP_SLICE(AB), TP_SLICE(CD)};
+
+    merge_is(updates, 2, TP_SLICE(ABCD));
+}
+
+Test(update, merge_gives_the_same_whatever_the_order_and_however_often)
+{
+    const struct tp_slice updates[] = {TP_SLICE(CD), TP_SLICE(AB), TP_SLICE(CD), TP_SLICE(ABCD)};
+
+    merge_is(updates, 4, TP_SLICE(ABCD));
+}
+
+Test(update, merge_shows_a_hole_as_a_skip)
+{
+    const struct tp_slice updates[] = {TP_SLICE(AB), TP_SLICE("\1\1\7\5\x84\7\4\1x\0")};
+
+    merge_is(updates, 2, TP_SLICE("\1\3\7\0\4\1\1t\2ab\12\3\x84\7\4\1x\0"));
+}
+
+Test(update, merge_takes_blocks_of_one_client_for_updates_of_their_own)
+{
+    const struct tp_slice update = TP_SLICE("\2\1\7\2\x84\7\1\2cd\1\7\0\4\1\1t\2ab\0");
+
+    merge_is(&update, 1, TP_SLICE(ABCD));
+}
+
+Test(update, merge_joins_delete_ranges_in_any_order)
+{
+    const struct tp_slice updates[] = {
+        TP_SLICE("\0\1\7\1\4\2"),
+        TP_SLICE("\0\1\7\1\0\1"),
+        TP_SLICE("\0\1\11\1\0\1"),
+        TP_SLICE("\0\1\7\1\1\3"),
+    };
+
+    merge_is(updates, 4, TP_SLICE("\0\2\11\1\0\1\7\1\0\6"));
+}
+
+Test(update, merge_of_more_clients_than_lanes_keeps_them_all)
+{
+    struct tp_slice updates[40];
+    uint8_t bytes[40][10];
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    for (uint8_t i = 0; i < 40; i++) {
+        memcpy(bytes[i], "\1\1\0\0\4\1\1t\1a", 10);
+        bytes[i][2] = i;
+        updates[i] = (struct tp_slice){bytes[i], 10};
+    }
+    cr_assert_eq(tp_update_merge(updates, 40, TP_UPDATE_V1, &out), TP_MALFORMED,
+                 "the delete sets are missing");
+    out.size = 0;
+    uint8_t whole[40][11] = {0};
+    for (uint8_t i = 0; i < 40; i++) {
+        memcpy(whole[i], bytes[i], 10);
+        updates[i] = (struct tp_slice){whole[i], 11};
+    }
+
+    cr_assert_eq(tp_update_merge(updates, 40, TP_UPDATE_V1, &out), TP_OK);
+
+    cr_assert_eq(out.size, 1 + 40 * 9 + 1);
+    cr_assert_eq(out.data[0], 40);
+    for (uint8_t i = 0; i < 40; i++)
+        cr_assert_eq(out.data[1 + i * 9 + 1], 39 - i, "clients are descending");
+    tp_buffer_finish(&out);
+}
+
+Test(update, output_that_does_not_fit_is_refused_as_full)
+{
+    const struct tp_slice updates[] = {TP_SLICE(AB), TP_SLICE(CD)};
+    uint8_t memory[sizeof ABCD - 2];
+    struct tp_buffer out = tp_buffer_fixed(memory, sizeof memory);
+
+    cr_assert_eq(tp_update_merge(updates, 2, TP_UPDATE_V1, &out), TP_FULL);
+}
+
+Test(update, validate_finds_the_ranges_and_what_is_normal)
+{
+    struct tp_update_range range;
+    struct tp_update_info info;
+
+    cr_assert_eq(tp_update_validate(TP_SLICE(CD), TP_UPDATE_V1, NULL, &range, 1, &info), TP_OK);
+
+    cr_assert_eq(info.range_count, 1);
+    cr_assert_eq(range.client, 7);
+    cr_assert_eq(range.from, 2);
+    cr_assert_eq(range.gapless_to, 4);
+    cr_assert_eq(range.to, 4);
+    cr_assert_eq(info.struct_count, 1);
+    cr_assert(info.normal);
+    cr_assert_not(info.empty);
+}
+
+Test(update, validate_names_what_is_wrong_and_where)
+{
+    struct tp_update_info info;
+
+    cr_assert_eq(
+        tp_update_validate(TP_SLICE("\1\1\7\0\4\1\1t\1\xff\0"), TP_UPDATE_V1, NULL, NULL, 0, &info),
+        TP_MALFORMED);
+
+    cr_assert_str_eq(info.error, "a text is not UTF-8");
+    cr_assert_eq(info.error_at, 9);
+}
+
+Test(update, validate_refuses_what_is_past_a_limit)
+{
+    struct tp_update_limits limits = tp_update_limits_default;
+    struct tp_update_info info;
+    const struct tp_slice update = TP_SLICE(ABCD);
+
+    limits.struct_count_max = 1;
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V1, &limits, NULL, 0, &info), TP_MALFORMED);
+    limits.struct_count_max = 2;
+    limits.update_size_max = update.size - 1;
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V1, &limits, NULL, 0, &info), TP_MALFORMED);
+    limits.update_size_max = update.size;
+    limits.root_name_size_max = 0;
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V1, &limits, NULL, 0, &info), TP_MALFORMED);
+    limits.root_name_size_max = 1;
+    limits.block_count_max = 0;
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V1, &limits, NULL, 0, &info), TP_MALFORMED);
+    limits.block_count_max = 1;
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V1, &limits, NULL, 0, &info), TP_OK);
+}
+
+Test(update, diff_cuts_a_struct_where_the_peer_stands)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+    const struct tp_slice wanted = TP_SLICE("\1\2\7\1\x84\7\0\1b\x84\7\1\2cd\0");
+
+    cr_assert_eq(tp_update_diff(TP_SLICE(ABCD), TP_UPDATE_V1, TP_SLICE("\1\7\1"), &out), TP_OK);
+
+    cr_assert_eq(out.size, wanted.size);
+    cr_assert_arr_eq(out.data, wanted.data, wanted.size);
+    tp_buffer_finish(&out);
+}
+
+Test(update, state_vector_stops_at_the_first_hole)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_state_vector(TP_SLICE("\1\3\7\0\4\1\1t\2ab\12\3\x84\7\4\1x\0"),
+                                        TP_UPDATE_V1, &out),
+                 TP_OK);
+
+    cr_assert_eq(out.size, 3);
+    cr_assert_arr_eq(out.data, "\1\7\2", 3);
+    tp_buffer_finish(&out);
+}
+
+Test(update, converts_to_v2_and_back)
+{
+    struct tp_buffer v2 = tp_buffer_growing(SIZE_MAX);
+    struct tp_buffer v1 = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_convert(TP_SLICE(ABCD), TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    cr_assert_eq(tp_update_convert(tp_buffer_slice(&v2), TP_UPDATE_V2, TP_UPDATE_V1, &v1), TP_OK);
+
+    cr_assert_eq(v1.size, sizeof ABCD - 1);
+    cr_assert_arr_eq(v1.data, ABCD, v1.size);
+    tp_buffer_finish(&v1);
+    tp_buffer_finish(&v2);
+}
+
+Test(update, a_value_that_json_cannot_say_has_no_v1_form)
+{
+    /* An embed that holds undefined. */
+    const struct tp_slice update = TP_SLICE("\0\0\1\7\0\0\1\5\3\1t\1\1\1\0\0\1\1\0\177\0");
+    struct tp_update_info info;
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_validate(update, TP_UPDATE_V2, NULL, NULL, 0, &info), TP_OK);
+    cr_assert_not(info.has_v1_form);
+    cr_assert_eq(tp_update_convert(update, TP_UPDATE_V2, TP_UPDATE_V1, &out), TP_DENIED);
+    tp_buffer_finish(&out);
+}
+
+Test(state_vector, decodes_any_order_and_the_last_entry_of_a_client_wins)
+{
+    struct tp_state_vector vector = {0};
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_state_vector_decode(&vector, TP_SLICE("\4\1\5\7\3\1\4\3\0")), TP_OK);
+
+    cr_assert_eq(tp_state_vector_get(&vector, 1), 4);
+    cr_assert_eq(tp_state_vector_get(&vector, 7), 3);
+    cr_assert_eq(tp_state_vector_get(&vector, 3), 0);
+    tp_state_vector_encode(&vector, &out);
+    cr_assert_eq(out.size, 5);
+    cr_assert_arr_eq(out.data, "\2\7\3\1\4", 5);
+    tp_buffer_finish(&out);
+    tp_state_vector_finish(&vector);
+}
+
+Test(state_vector, stays_as_it_was_when_the_bytes_are_malformed)
+{
+    struct tp_state_vector vector = {0};
+
+    tp_state_vector_raise(&vector, 5, 9);
+    cr_assert_eq(tp_state_vector_decode(&vector, TP_SLICE("\2\1\5")), TP_MALFORMED);
+    cr_assert_eq(tp_state_vector_decode(&vector, TP_SLICE("\377\377\377\377\17")), TP_MALFORMED);
+    cr_assert_eq(tp_state_vector_get(&vector, 5), 9);
+    tp_state_vector_finish(&vector);
+}
+
+Test(state_vector, raises_never_lowers_and_knows_what_covers_what)
+{
+    struct tp_state_vector more = {0};
+    struct tp_state_vector less = {0};
+
+    tp_state_vector_raise(&more, 5, 9);
+    tp_state_vector_raise(&more, 8, 1);
+    tp_state_vector_raise(&more, 5, 3);
+    tp_state_vector_raise(&less, 5, 9);
+
+    cr_assert_eq(tp_state_vector_get(&more, 5), 9);
+    cr_assert(tp_state_vector_covers(&more, &less));
+    cr_assert_not(tp_state_vector_covers(&less, &more));
+    cr_assert(tp_state_vector_covers(&less, &(struct tp_state_vector){0}));
+    tp_state_vector_finish(&more);
+    tp_state_vector_finish(&less);
+}
