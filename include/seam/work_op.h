@@ -10,12 +10,12 @@
 #include "base/list.h"
 
 enum tp_work_kind {
-    TP_WORK_VALIDATE, /* inputs[0]: is it an update? ranges and info in the answer, both encodings
-                       */
-    TP_WORK_LOAD,     /* inputs: base and log values as read; -> v1: merged, sv: its state vector */
-    TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged */
-    TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1, and v2 if wanted */
-    TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, at most size_max bytes -> v1, sv, is_last */
+    TP_WORK_VALIDATE, /* inputs[0]: is it an update? -> what was found; v1 and v2, if wanted and not
+                         what inputs[0] is already */
+    TP_WORK_LOAD,     /* inputs: base and log values as read -> v1: merged, sv: its state vector */
+    TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged, sv: its state vector */
+    TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
+    TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, about size_max bytes -> v1, sv, is_last */
 };
 
 struct tp_work_op {
@@ -32,8 +32,13 @@ struct tp_work_op {
     enum tp_status status;
     const char *error; /* fixed text when not TP_OK */
     struct tp_buffer v1, v2, sv;
-    uint8_t found_encoding; /* VALIDATE */
-    bool is_last, is_empty;
+    bool is_last; /* PIECE */
+
+    /* VALIDATE */
+    uint8_t found_encoding;
+    bool is_empty;               /* no struct, no delete range */
+    uint64_t delete_range_count; /* what it says of deletions cannot be judged by clocks */
+    struct tp_buffer ranges;     /* struct tp_update_range[]: the clocks it holds (crdt/update.h) */
 
     /* the asker's */
     void *owner;

@@ -1,0 +1,259 @@
+/* The computations themselves: bytes in, bytes out. */
+#include "crdt/update.h"
+#include "wire/record.h"
+#include "work/work.h"
+
+#define OUTPUT_SIZE_MAX ((size_t)4 << 30) /* a document past this is not loaded: TP_FULL */
+#define RANGE_ROOM 32u                    /* clients that an update usually touches, and more */
+
+size_t tp_work_input_size(const struct tp_work_op *op)
+{
+    size_t size = op->sv_in.size;
+
+    for (size_t nth = 0; nth < op->input_count; nth++)
+        size += op->inputs[nth].size;
+    return size;
+}
+
+static struct tp_buffer output(void)
+{
+    return tp_buffer_growing(OUTPUT_SIZE_MAX);
+}
+
+static void fail(struct tp_work_op *op, enum tp_status status, const char *error)
+{
+    op->status = status;
+    op->error = error;
+    tp_work_op_finish(op);
+}
+
+/* ---- VALIDATE ---------------------------------------------------------------------------------
+ */
+
+/* Ranges are stored as far as there is room for them, so an update of unusually many clients is
+ * looked at twice. */
+static enum tp_status validate_as(struct tp_work_op *op, enum tp_update_encoding encoding,
+                                  struct tp_update_info *info)
+{
+    uint32_t room = RANGE_ROOM;
+
+    for (;;) {
+        op->ranges.size = 0;
+        TP_ASSERT(tp_buffer_reserve(&op->ranges, room * sizeof(struct tp_update_range)));
+        *info = (struct tp_update_info){0};
+        const enum tp_status status = tp_update_validate(
+            op->inputs[0], encoding, NULL, (struct tp_update_range *)op->ranges.data, room, info);
+        if (status != TP_OK)
+            return status;
+        if (info->range_count <= room) {
+            op->ranges.size = info->range_count * sizeof(struct tp_update_range);
+            return TP_OK;
+        }
+        room = info->range_count;
+    }
+}
+
+static void validate(struct tp_work_op *op)
+{
+    struct tp_update_info info;
+    enum tp_update_encoding encoding = op->encoding == TP_UPDATE_V1 ? TP_UPDATE_V1 : TP_UPDATE_V2;
+
+    op->ranges = output();
+    enum tp_status status = validate_as(op, encoding, &info);
+    if (status != TP_OK && op->encoding == 0) {
+        encoding = TP_UPDATE_V1;
+        status = validate_as(op, encoding, &info);
+    }
+    if (status != TP_OK) {
+        fail(op, status, info.error != NULL ? info.error : "not an update");
+        return;
+    }
+    if (!info.has_v1_form) { /* architecture.md: a document is one that every client can be told */
+        fail(op, TP_MALFORMED, "holds a value that V1 cannot say");
+        return;
+    }
+    op->found_encoding = (uint8_t)encoding;
+    op->is_empty = info.empty;
+    op->delete_range_count = info.delete_range_count;
+    op->v1 = op->v2 = output();
+    if (op->want_v1 && encoding != TP_UPDATE_V1)
+        status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V1, &op->v1);
+    if (status == TP_OK && op->want_v2 && encoding != TP_UPDATE_V2)
+        status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V2, &op->v2);
+    if (status != TP_OK)
+        fail(op, status, "cannot be converted");
+}
+
+/* ---- LOAD and MERGE ---------------------------------------------------------------------------
+ */
+
+/* Updates of V1, some of which we had to make. */
+struct parts {
+    struct tp_slice *slices;
+    size_t count, room;
+    struct tp_buffer *converted; /* what slices of former V2 updates point to */
+    size_t converted_count, converted_room;
+};
+
+static void finish_parts(struct parts *parts)
+{
+    for (size_t nth = 0; nth < parts->converted_count; nth++)
+        tp_buffer_finish(&parts->converted[nth]);
+    free(parts->converted);
+    free(parts->slices);
+}
+
+static void *grown(void *array, size_t count, size_t *room, size_t each)
+{
+    if (count < *room)
+        return array;
+    *room = *room == 0 ? 64 : *room * 2;
+    array = realloc(array, *room * each);
+    TP_ASSERT(array != NULL);
+    return array;
+}
+
+static void add_slice(struct parts *parts, struct tp_slice slice)
+{
+    parts->slices = grown(parts->slices, parts->count, &parts->room, sizeof *parts->slices);
+    parts->slices[parts->count++] = slice;
+}
+
+static enum tp_status add_update(struct parts *parts, struct tp_slice update, uint8_t encoding)
+{
+    if (encoding == TP_RECORD_CONTAINER)
+        return TP_DENIED; /* encrypted: folded by its own rules, not merged here */
+    if (encoding == TP_RECORD_V1) {
+        add_slice(parts, update);
+        return TP_OK;
+    }
+
+    struct tp_buffer converted = output();
+    const enum tp_status status = tp_update_convert(update, TP_UPDATE_V2, TP_UPDATE_V1, &converted);
+    if (status != TP_OK) {
+        tp_buffer_finish(&converted);
+        return status;
+    }
+    parts->converted = grown(parts->converted, parts->converted_count, &parts->converted_room,
+                             sizeof *parts->converted);
+    parts->converted[parts->converted_count++] = converted;
+    add_slice(parts, tp_buffer_slice(&converted));
+    return TP_OK;
+}
+
+static enum tp_status add_base(struct parts *parts, struct tp_slice value)
+{
+    struct tp_base_record base;
+    enum tp_status status = tp_base_record_decode(value, &base);
+
+    if (status == TP_OK)
+        status = add_update(parts, base.update, base.encoding);
+    return status;
+}
+
+static enum tp_status add_row(struct parts *parts, struct tp_slice rest)
+{
+    struct tp_log_entry entry;
+    enum tp_status status;
+
+    while ((status = tp_log_entry_next(&rest, &entry)) == TP_OK) {
+        status = add_update(parts, entry.update, entry.encoding);
+        if (status != TP_OK)
+            return status;
+    }
+    return status == TP_ABSENT ? TP_OK : status;
+}
+
+static void merge(struct tp_work_op *op, const struct tp_slice *slices, size_t count)
+{
+    op->v1 = op->sv = output();
+    enum tp_status status = tp_update_merge(slices, count, TP_UPDATE_V1, &op->v1);
+    if (status == TP_OK)
+        status = tp_update_state_vector(tp_buffer_slice(&op->v1), TP_UPDATE_V1, &op->sv);
+    if (status != TP_OK)
+        fail(op, status, "the updates cannot be merged");
+}
+
+/* All or nothing: a document of which some entries are damaged must not be shown as if it were
+ * whole; an operator decides what to do with it. */
+static void load(struct tp_work_op *op)
+{
+    struct parts parts = {0};
+    enum tp_status status = TP_OK;
+
+    for (size_t nth = 0; nth < op->input_count && status == TP_OK; nth++) {
+        if (op->inputs[nth].size == 0)
+            continue;
+        status = nth == 0 ? add_base(&parts, op->inputs[nth]) : add_row(&parts, op->inputs[nth]);
+    }
+    if (status == TP_OK)
+        merge(op, parts.slices, parts.count);
+    else if (status == TP_DENIED)
+        fail(op, status, "the document is encrypted, or holds a value that V1 cannot say");
+    else
+        fail(op, status, "a stored record is damaged");
+    finish_parts(&parts);
+}
+
+/* ---- DIFF and PIECE ---------------------------------------------------------------------------
+ */
+
+static void diff(struct tp_work_op *op)
+{
+    op->v1 = op->v2 = output();
+    enum tp_status status = tp_update_diff(op->inputs[0], TP_UPDATE_V1, op->sv_in, &op->v1);
+    if (status == TP_OK && op->want_v2)
+        status = tp_update_convert(tp_buffer_slice(&op->v1), TP_UPDATE_V1, TP_UPDATE_V2, &op->v2);
+    if (status != TP_OK) {
+        fail(op, status, "no difference to this state vector");
+        return;
+    }
+    if (!op->want_v1)
+        tp_buffer_finish(&op->v1);
+}
+
+/* One piece, whatever its size: the update library does not cut yet. Correct, but a y-websocket
+ * client gets a large document in one message. */
+static void piece(struct tp_work_op *op)
+{
+    op->v1 = op->sv = output();
+    enum tp_status status = tp_update_diff(op->inputs[0], TP_UPDATE_V1, op->sv_in, &op->v1);
+    if (status == TP_OK)
+        status = tp_update_state_vector(op->inputs[0], TP_UPDATE_V1, &op->sv);
+    if (status != TP_OK) {
+        fail(op, status, "no piece above this state vector");
+        return;
+    }
+    op->is_last = true;
+}
+
+void tp_work_run(struct tp_work_op *op)
+{
+    op->status = TP_OK;
+    op->error = NULL;
+    switch (op->kind) {
+    case TP_WORK_VALIDATE:
+        validate(op);
+        break;
+    case TP_WORK_LOAD:
+        load(op);
+        break;
+    case TP_WORK_MERGE:
+        merge(op, op->inputs, op->input_count);
+        break;
+    case TP_WORK_DIFF:
+        diff(op);
+        break;
+    case TP_WORK_PIECE:
+        piece(op);
+        break;
+    }
+}
+
+void tp_work_op_finish(struct tp_work_op *op)
+{
+    tp_buffer_finish(&op->v1);
+    tp_buffer_finish(&op->v2);
+    tp_buffer_finish(&op->sv);
+    tp_buffer_finish(&op->ranges);
+}
