@@ -42,6 +42,7 @@ struct tp_peer {
     bool behind;      /* set by the shard before READY: frames of this document were dropped, send
                        * the peer the whole state; the session clears it */
     bool told_denied; /* had its one auth message (spec 01 section 4.6) */
+    uint64_t joined_ns;
     uint8_t nack_streak;            /* error NACKs in a row (spec 01 section 4.6, guard) */
     uint64_t nack_until_ns;         /* none before */
     uint32_t announced_count;       /* presence: awareness ids announced */

@@ -45,6 +45,8 @@ static bool relays_raw(const struct tp_message *message)
 {
     if (message->dialect != TP_DIALECT_TELEPORTAL || message->raw.data == NULL)
         return false;
+    if (message->ready)
+        return true;
     switch (message->kind) {
     case TP_MESSAGE_UPDATE:
     case TP_MESSAGE_SYNC_STEP_2:

@@ -57,6 +57,8 @@ static bool relays_raw(const struct tp_message *message)
 {
     if (message->dialect != TP_DIALECT_YWEBSOCKET || message->raw.data == NULL)
         return false;
+    if (message->ready)
+        return true;
     /* not a step 2: for the others it is an update */
     return message->kind == TP_MESSAGE_UPDATE || message->kind == TP_MESSAGE_AWARENESS ||
            message->kind == TP_MESSAGE_AWARENESS_QUERY;
