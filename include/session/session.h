@@ -17,18 +17,28 @@
 #include "seam/store_op.h"
 #include "seam/work_op.h"
 
+/* What happens at a limit stands beside it. Whoever sends past a PAUSE gets twice the room, then is
+ * closed: overload. */
 struct tp_session_limits {
     uint64_t grace_ns;            /* without peers: then it ends */
     uint64_t awareness_ttl_ns;    /* 30 s: a state not renewed is gone */
+    uint64_t tombstone_ttl_ns;    /* how long the clock of who is gone is remembered */
     uint64_t update_size_max;     /* larger updates are refused */
-    uint32_t awareness_count_max; /* states per document; more: ignored, counted */
-    uint32_t awareness_per_peer_max;
-    uint32_t awareness_size_max; /* bytes per state; larger: ignored, counted */
-    uint32_t queue_count_max;    /* messages held while loading; more: PAUSE */
-    uint64_t queue_size_max;     /* their bytes */
-    uint32_t piece_size;         /* first sync of y-websocket in pieces of about this size */
-    uint32_t tail_count_max;     /* updates kept beside the merged state; more: folded */
+    uint32_t awareness_count_max; /* clients per document, tombstones too; more: ignored, counted */
+    uint32_t awareness_per_peer_max; /* states; more: ignored, counted */
+    uint32_t awareness_size_max;     /* bytes per state; larger: ignored, counted */
+    uint32_t presence_per_peer_max;  /* ids announced; more: acked, nobody is told */
+    uint32_t queue_count_max;        /* messages held while loading; more: PAUSE */
+    uint64_t queue_size_max;         /* their bytes */
+    uint32_t store_count_max;        /* updates on their way to the store; more: PAUSE */
+    uint64_t store_size_max;         /* their bytes */
+    uint32_t question_count_max;     /* step 1s that wait for their answer; more: PAUSE */
+    uint32_t delayed_count_max;      /* NACKs held back; more: the peer is closed */
+    uint64_t whole_size_max;         /* y-websocket: larger documents are sent in pieces ... */
+    uint32_t piece_size;             /* ... of about this size */
+    uint32_t tail_count_max;         /* updates kept beside the merged state; more: folded */
     uint64_t tail_size_max;
+    uint64_t idle_ns;       /* this long after the last change caches go and the tail is folded */
     uint32_t compact_count; /* log entries that ask for compaction */
     uint64_t compact_size;
 };
@@ -37,7 +47,7 @@ extern const struct tp_session_limits tp_session_limits_default;
 /* What all sessions of a shard share; outlives them. */
 struct tp_session_env {
     struct tp_pool *pool;
-    struct tp_arena *arena; /* this tick's; reset after the effects are done */
+    struct tp_arena *arena; /* not used: what an effect points to outlives the tick, in `pool` */
     struct tp_random *random;
     struct tp_counters *counters;
     const struct tp_session_limits *limits;

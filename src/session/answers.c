@@ -1,0 +1,453 @@
+/* Answers to step 1: what is missing, and the whole delete set (spec 02 section 5.1, 05 section 4).
+ *
+ * The answer holds at least what the document had when the question came; what came later was
+ * broadcast to whoever asks, who is a peer. So many who ask at once share one computation, and two
+ * kinds of answers are kept, encoded, for as long as the document does not change: that for who has
+ * nothing, and that for who has everything. */
+#include "internal.h"
+#include "wire/container.h"
+#include "wire/teleportal.h"
+#include "wire/yprotocol.h"
+
+#define HEAD_SIZE_MAX 64u /* of a frame, beside names and payload */
+
+/* ---- bytes --------------------------------------------------------------------------------------
+ */
+
+static bool wants_v2(const struct tp_peer *peer)
+{
+    return peer->dialect == TP_DIALECT_TELEPORTAL;
+}
+
+static struct cache *cache_of(struct tp_session *session, const struct tp_peer *peer,
+                              enum slot slot)
+{
+    return &session->caches[wants_v2(peer) ? 0 : 1][slot];
+}
+
+/* An answer as the bytes of a dialect. `bytes` is V2 for Teleportal, else V1. */
+static struct tp_frame *encode(struct tp_session *session, bool v2, enum tp_message_kind kind,
+                               struct tp_slice bytes)
+{
+    struct tp_message message = {.kind = kind};
+    const size_t size_max = session->document.size + HEAD_SIZE_MAX + bytes.size;
+    struct tp_frame *frame = tp_frame_alloc(session->env->pool, size_max);
+    struct tp_buffer out = tp_buffer_fixed(frame->data + TP_FRAME_HEAD_SIZE, size_max);
+    enum tp_status status;
+
+    if (v2) {
+        message.update = (struct tp_message_update){.version = 2, .v2 = bytes};
+        status = tp_teleportal_encode(&message, session->document, &out);
+    } else {
+        message.update.v1 = bytes;
+        status = tp_yprotocol_write(&message, &out);
+    }
+    TP_ASSERT(status == TP_OK && !out.full);
+    frame->size = TP_FRAME_HEAD_SIZE + (uint32_t)out.size;
+    return frame;
+}
+
+/* The answer as an effect: an encoded frame, shared. Hocuspocus has addresses to write first, so
+ * its peers get the message to encode. */
+static void send_encoded(struct tp_session *session, struct tp_peer *peer,
+                         enum tp_message_kind kind, struct tp_frame *frame, struct tp_effects *out)
+{
+    struct said *said = tp_session_say(session, kind);
+    struct tp_message *message = &said->message;
+
+    message->frame = tp_frame_ref(frame);
+    message->raw = tp_frame_message(frame);
+    message->dialect = wants_v2(peer) ? TP_DIALECT_TELEPORTAL : TP_DIALECT_YWEBSOCKET;
+    message->ready = true;
+    if (peer->dialect == TP_DIALECT_HOCUSPOCUS) {
+        struct tp_reader in = tp_reader_of(message->raw);
+        struct tp_message plain = {0};
+        const enum tp_status status = tp_yprotocol_read(&in, &plain);
+        TP_ASSERT(status == TP_OK);
+        message->update = plain.update;
+        message->dialect = TP_DIALECT_NONE;
+        message->ready = false;
+    }
+    tp_session_send(out, peer, said);
+}
+
+/* ---- questions ----------------------------------------------------------------------------------
+ */
+
+static struct question *ask(struct tp_session *session, struct tp_peer *peer, struct tp_slice sv)
+{
+    struct question *question = tp_session_take(session, sizeof *question + sv.size);
+
+    question->peer = peer;
+    question->version = session->version;
+    question->size = sv.size;
+    if (sv.size > 0)
+        memcpy(question->state_vector, sv.data, sv.size);
+    tp_link_init(&question->link);
+    tp_link_insert(&session->questions, &question->link);
+    session->question_count++;
+    return question;
+}
+
+static void drop(struct tp_session *session, struct question *question)
+{
+    tp_link_remove(&question->link);
+    session->question_count--;
+    tp_session_give(session, question, sizeof *question + question->size);
+}
+
+void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
+                    const struct tp_message *message, struct tp_effects *out)
+{
+    const struct tp_session_limits *limits = session->env->limits;
+    struct tp_state_vector theirs = {0};
+
+    if (!(peer->rights & TP_MAY_READ)) {
+        if (peer->dialect == TP_DIALECT_TELEPORTAL) {
+            tp_replies_deny(session, peer, message->encrypted,
+                            TP_SLICE("Insufficient permissions to access document"), out);
+            tp_replies_ack(session, peer, message->id, out);
+        }
+        return;
+    }
+    if (tp_state_vector_decode(&theirs, message->state_vector) != TP_OK) {
+        if (peer->dialect == TP_DIALECT_TELEPORTAL)
+            tp_replies_nack(session, peer, message->id, "invalid-state-vector", out);
+        else
+            tp_session_close(out, peer, TP_CLOSE_MALFORMED);
+        return;
+    }
+    if (session->question_count >= 2 * limits->question_count_max) {
+        tp_state_vector_finish(&theirs);
+        tp_session_close(out, peer, TP_CLOSE_OVERLOAD);
+        return;
+    }
+
+    enum slot slot = SLOT_OTHER;
+    if (theirs.count == 0)
+        slot = SLOT_FULL;
+    else if (tp_state_vector_covers(&theirs, &session->state_vector))
+        slot = SLOT_LEVEL;
+    tp_state_vector_finish(&theirs);
+    struct question *question =
+        ask(session, peer, slot == SLOT_OTHER ? message->state_vector : (struct tp_slice){0});
+    question->slot = slot;
+    question->step = true;
+    question->id = message->id;
+    if (session->question_count >= limits->question_count_max)
+        tp_session_pause(session, peer, out);
+}
+
+void tp_answers_catch_up(struct tp_session *session, struct tp_peer *peer)
+{
+    ask(session, peer, (struct tp_slice){0})->slot = SLOT_FULL;
+}
+
+/* Says the answer, and forgets the question. Three effects at most. */
+static void answer(struct tp_session *session, struct question *question, struct tp_frame *frame,
+                   struct tp_effects *out)
+{
+    struct tp_peer *peer = question->peer;
+
+    send_encoded(session, peer, question->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE, frame,
+                 out);
+    peer->synced = true;
+    if (question->step && peer->dialect == TP_DIALECT_TELEPORTAL) {
+        struct said *step = tp_session_say(session, TP_MESSAGE_SYNC_STEP_1);
+        step->hold = tp_content_state_vector(session);
+        step->message.state_vector = tp_frame_message(step->hold);
+        tp_session_send(out, peer, step);
+        tp_replies_ack(session, peer, question->id, out);
+    }
+    drop(session, question);
+}
+
+static void answer_bytes(struct tp_session *session, struct question *question,
+                         struct tp_slice bytes, struct tp_effects *out)
+{
+    struct tp_frame *frame =
+        encode(session, wants_v2(question->peer),
+               question->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE, bytes);
+
+    answer(session, question, frame, out);
+    tp_frame_unref(frame); /* the effect has it */
+}
+
+/* ---- computing ----------------------------------------------------------------------------------
+ */
+
+/* What a DIFF looks at, in the operation's keeping. */
+struct pinned {
+    struct blob *blob;
+    struct tp_slice input;
+};
+
+static struct tp_work_op *start_diff(struct tp_session *session, uint32_t step, bool v2,
+                                     struct tp_slice sv, struct tp_effects *out)
+{
+    struct tp_work_op *op = tp_session_work(session, TP_WORK_DIFF, step, out);
+    const size_t size = sizeof(struct pinned) + sv.size;
+
+    op->frame = tp_frame_alloc(session->env->pool, size);
+    uint8_t *at = op->frame->data + TP_FRAME_HEAD_SIZE;
+    struct pinned pinned = {.blob = tp_blob_ref(session->merged),
+                            .input = tp_buffer_slice(&session->merged->bytes)};
+    memcpy(at, &pinned, sizeof pinned);
+    op->inputs = (const struct tp_slice *)(at + offsetof(struct pinned, input));
+    op->input_count = 1;
+    if (sv.size > 0)
+        memcpy(at + sizeof pinned, sv.data, sv.size);
+    op->sv_in = tp_slice_of(at + sizeof pinned, sv.size);
+    op->want_v1 = !v2;
+    op->want_v2 = v2;
+    return op;
+}
+
+static void finish_diff(struct tp_session *session, struct tp_work_op *op)
+{
+    struct pinned pinned;
+
+    memcpy(&pinned, op->frame->data + TP_FRAME_HEAD_SIZE, sizeof pinned);
+    tp_blob_unref(pinned.blob);
+    tp_frame_unref(op->frame);
+    op->frame = NULL;
+    tp_session_work_free(session, op);
+}
+
+/* ---- pieces -------------------------------------------------------------------------------------
+ */
+
+static void free_piecewise(struct tp_session *session, struct tp_piecewise *piecewise)
+{
+    tp_blob_unref(piecewise->blob);
+    tp_buffer_finish(&piecewise->state_vector);
+    tp_session_give(session, piecewise, sizeof *piecewise);
+}
+
+static void next_piece(struct tp_session *session, struct tp_piecewise *piecewise,
+                       struct tp_effects *out)
+{
+    struct tp_work_op *op = tp_session_work(session, TP_WORK_PIECE, STEP_PIECE, out);
+
+    op->inputs = &piecewise->input;
+    op->input_count = 1;
+    op->sv_in = tp_buffer_slice(&piecewise->state_vector);
+    op->size_max = session->env->limits->piece_size;
+    op->owner = piecewise;
+    piecewise->op = op;
+    piecewise->waits = false;
+}
+
+/* Starts a first sync in pieces in place of the question. */
+static void start_pieces(struct tp_session *session, struct question *question,
+                         struct tp_effects *out)
+{
+    struct tp_piecewise *piecewise = tp_session_take(session, sizeof *piecewise);
+
+    piecewise->peer = question->peer;
+    piecewise->blob = tp_blob_ref(session->merged);
+    piecewise->input = tp_buffer_slice(&session->merged->bytes);
+    piecewise->step = question->step;
+    piecewise->state_vector = tp_buffer_growing(UINT32_MAX);
+    if (question->slot == SLOT_LEVEL)
+        tp_state_vector_encode(&session->state_vector, &piecewise->state_vector);
+    else
+        tp_buffer_append(&piecewise->state_vector, question->state_vector, question->size);
+    question->peer->piecewise = piecewise;
+    drop(session, question);
+    next_piece(session, piecewise, out);
+}
+
+static void piece_done(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
+{
+    struct tp_piecewise *piecewise = op->owner;
+    struct tp_peer *peer = piecewise->peer;
+
+    piecewise->op = NULL;
+    if (peer == NULL || op->status != TP_OK) {
+        if (peer != NULL) {
+            peer->piecewise = NULL;
+            tp_session_close(out, peer, TP_CLOSE_INTERNAL);
+        }
+        free_piecewise(session, piecewise);
+        tp_session_work_free(session, op);
+        return;
+    }
+
+    const enum tp_message_kind kind =
+        op->is_last && piecewise->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE;
+    struct tp_frame *frame = encode(session, false, kind, tp_buffer_slice(&op->v1));
+    send_encoded(session, peer, kind, frame, out);
+    tp_frame_unref(frame);
+    if (op->is_last) {
+        peer->synced = true;
+        peer->piecewise = NULL;
+        free_piecewise(session, piecewise);
+    } else {
+        tp_buffer_finish(&piecewise->state_vector);
+        piecewise->state_vector = op->sv;
+        op->sv = (struct tp_buffer){0};
+        piecewise->waits = true;
+        tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_NOTIFY, .peer = peer});
+    }
+    tp_session_work_free(session, op);
+}
+
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
+{
+    if (peer->behind) {
+        peer->behind = false;
+        tp_answers_catch_up(session, peer);
+    }
+    if (peer->piecewise != NULL && peer->piecewise->waits)
+        next_piece(session, peer->piecewise, out);
+}
+
+/* ---- the pump -----------------------------------------------------------------------------------
+ */
+
+/* One step for one question. False: no room. The question may be gone afterwards. */
+static bool go_on(struct tp_session *session, struct question *question, struct tp_effects *out)
+{
+    struct tp_peer *peer = question->peer;
+
+    if (question->op != NULL)
+        return true;
+    if (!tp_session_has_room(out, 3))
+        return false;
+    if (tp_content_is_empty(session)) {
+        answer_bytes(session, question,
+                     wants_v2(peer) ? tp_slice_of("", 0) : tp_update_empty(TP_UPDATE_V1), out);
+        return true;
+    }
+    if (question->slot != SLOT_OTHER) {
+        const struct cache *cache = cache_of(session, peer, question->slot);
+        if (cache->frame != NULL && cache->version >= question->version && question->step) {
+            answer(session, question, cache->frame, out);
+            return true;
+        }
+    }
+    if (!tp_content_folded(session, question->version, out))
+        return session->fold.op != NULL;
+
+    if (!wants_v2(peer) && session->merged->bytes.size > session->env->limits->whole_size_max) {
+        if (peer->piecewise == NULL) /* else when that is through */
+            start_pieces(session, question, out);
+        return true;
+    }
+    if (question->slot == SLOT_FULL && !wants_v2(peer) && !question->step) {
+        answer_bytes(session, question, tp_buffer_slice(&session->merged->bytes), out);
+        return true;
+    }
+    if (question->slot == SLOT_OTHER || !question->step) {
+        question->op = start_diff(session, STEP_QUESTION, wants_v2(peer),
+                                  tp_slice_of(question->state_vector, question->size), out);
+        question->op->owner = question;
+        return true;
+    }
+
+    struct cache *cache = cache_of(session, peer, question->slot);
+    if (cache->op != NULL)
+        return true;
+    if (question->slot == SLOT_FULL && !wants_v2(peer)) {
+        tp_frame_unref(cache->frame);
+        cache->frame = encode(session, false, TP_MESSAGE_SYNC_STEP_2,
+                              tp_buffer_slice(&session->merged->bytes));
+        cache->version = session->merged_version;
+        session->changed_ns = session->now_ns;
+        answer(session, question, cache->frame, out);
+        return true;
+    }
+    struct tp_frame *level = question->slot == SLOT_LEVEL ? tp_content_state_vector(session) : NULL;
+    cache->op = start_diff(session, STEP_CACHE, wants_v2(peer),
+                           level == NULL ? (struct tp_slice){0} : tp_frame_message(level), out);
+    cache->op->owner = cache;
+    cache->op_version = session->merged_version;
+    tp_frame_unref(level);
+    return true;
+}
+
+bool tp_answers_pump(struct tp_session *session, struct tp_effects *out)
+{
+    TP_LIST_EACH_SAFE(link, &session->questions)
+    {
+        if (!go_on(session, TP_CONTAINER(link, struct question, link), out))
+            return false;
+    }
+    return true;
+}
+
+static void cache_done(struct tp_session *session, struct tp_work_op *op)
+{
+    struct cache *cache = op->owner;
+    const bool v2 = cache < session->caches[1];
+
+    TP_ASSERT(op->status == TP_OK); /* all parts were checked: a failure is our own mistake */
+    cache->op = NULL;
+    tp_frame_unref(cache->frame);
+    cache->frame =
+        encode(session, v2, TP_MESSAGE_SYNC_STEP_2, tp_buffer_slice(v2 ? &op->v2 : &op->v1));
+    cache->version = cache->op_version;
+    session->changed_ns = session->now_ns;
+    finish_diff(session, op);
+}
+
+static void question_done(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
+{
+    struct question *question = op->owner;
+
+    question->op = NULL;
+    if (question->peer == NULL)
+        drop(session, question);
+    else if (op->status == TP_OK)
+        answer_bytes(session, question,
+                     tp_buffer_slice(wants_v2(question->peer) ? &op->v2 : &op->v1), out);
+    else {
+        tp_session_close(out, question->peer, TP_CLOSE_INTERNAL);
+        drop(session, question);
+    }
+    finish_diff(session, op);
+}
+
+void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
+{
+    switch ((enum step)op->step) {
+    case STEP_CACHE:
+        cache_done(session, op);
+        break;
+    case STEP_QUESTION:
+        question_done(session, op, out);
+        break;
+    case STEP_PIECE:
+        piece_done(session, op, out);
+        break;
+    default:
+        TP_ASSERT(!"an answer to what nobody asked");
+    }
+}
+
+void tp_answers_forget(struct tp_session *session, struct tp_peer *peer)
+{
+    TP_LIST_EACH_SAFE(link, &session->questions)
+    {
+        struct question *question = TP_CONTAINER(link, struct question, link);
+        if (question->peer != peer)
+            continue;
+        if (question->op == NULL)
+            drop(session, question);
+        else
+            question->peer = NULL;
+    }
+    struct tp_piecewise *piecewise = peer->piecewise;
+    peer->piecewise = NULL;
+    if (piecewise == NULL)
+        return;
+    piecewise->peer = NULL;
+    if (piecewise->op == NULL)
+        free_piecewise(session, piecewise);
+}
+
+void tp_answers_finish(struct tp_session *session)
+{
+    TP_ASSERT(tp_link_alone(&session->questions));
+}

@@ -1,0 +1,410 @@
+/* session/internal.h - the parts of a session, for its own folder.
+ *
+ *     held ──► handle ──► content: merged ◄─fold─ tail         deeds ──► store ──► dues ──► acks
+ *     (while   one        questions ──► work ──► caches        (updates on their
+ *     opening) message    (step 1s)              of answers     way to the disk)
+ *
+ * An event may ask for more than one event's effects can say: whatever is "one for each" waits in
+ * a list of the session's, and tp_session_pump says as much of it as there is room for. Only what
+ * is one for the message at hand is said at once, at most SAY_COUNT_MAX effects of it. */
+#pragma once
+
+#include "crdt/state_vector.h"
+#include "crdt/update.h"
+#include "session/session.h"
+#include "wire/record.h"
+#include "wire/writer.h"
+
+#define SECOND_NS UINT64_C(1000000000)
+
+/* Effects that handling one message adds at most, and what the end of an event needs: WAKE, RESUME,
+ * COMPACT, MORE or END. */
+#define SAY_COUNT_MAX 8u
+#define END_COUNT_MAX 4u
+static_assert(SAY_COUNT_MAX + END_COUNT_MAX <= TP_EFFECT_COUNT_MAX, "one message always fits");
+
+/* Updates up to this size are looked at on the spot. */
+#define INLINE_SIZE_MAX ((size_t)64 << 10)
+#define RANGE_ROOM 32u /* clients of one update that are looked at on the spot */
+
+enum stage {
+    STAGE_NEW,
+    STAGE_NAMING,  /* READ of names is out */
+    STAGE_READING, /* READ of base and log is out */
+    STAGE_LOADING, /* LOAD is out */
+    STAGE_OPEN,
+    STAGE_REFUSED, /* could not be loaded: new again when `retry_ns` has passed */
+};
+
+/* Bytes in the heap that several may look at: the merged state. */
+struct blob {
+    uint32_t refs;
+    struct tp_buffer bytes;
+};
+
+struct tail_entry {
+    struct tp_frame *frame;
+    struct tp_slice v1; /* in the frame */
+};
+
+/* What an effect of this event points to; given back when the next event comes. */
+struct said {
+    struct said *next;
+    struct tp_frame *hold; /* bytes that the message points to, if not in message.frame */
+    void *piece;           /* as `hold`, from the pool */
+    size_t piece_size;
+    struct tp_message message;
+};
+
+/* A message that came before the document was open. */
+struct held {
+    struct tp_link link;
+    struct tp_peer *peer;
+    struct tp_message message;
+};
+
+enum deed_stage {
+    DEED_CHECKED, /* by a worker, not yet: VALIDATE is out */
+    DEED_WAITING, /* for the document to be created */
+    DEED_STORING,
+};
+
+/* A received update on its way to being durable. In order of `ticket`. */
+struct deed {
+    struct tp_link link;
+    enum deed_stage stage;
+    uint64_t ticket;
+    uint64_t wall_ms;
+    struct tp_peer *peer;      /* who sent it; NULL: has left */
+    struct tp_message message; /* kept; its frame holds `update` */
+    struct tp_slice update;    /* as received, without container */
+    enum tp_update_encoding encoding;
+    struct tp_work_op *check;
+    struct tp_store_op op;
+    uint8_t key[TP_RECORD_LOG_KEY_SIZE];
+    uint8_t number_key[TP_RECORD_NUMBER_KEY_SIZE];
+    size_t head_size;
+    uint8_t *head;         /* of the log entry */
+    struct tp_buffer rows; /* of the parts that create the document */
+};
+
+enum due_kind {
+    DUE_ACK,  /* Teleportal's */
+    DUE_ECHO, /* y-sweet's */
+    DUE_NONE, /* no answer, but a close when it fails */
+};
+
+/* An answer that waits for durability. In order of `ticket`. */
+struct due {
+    struct tp_link link;
+    enum due_kind kind;
+    bool own;    /* waits for the deed `ticket` alone; else for all up to it */
+    bool failed; /* one of those has failed */
+    struct tp_peer *peer;
+    uint64_t ticket;
+    uint64_t id;           /* ACK: of the message */
+    struct tp_frame *echo; /* ECHO: its bytes */
+};
+
+/* An error NACK held back (spec 01 section 4.6). */
+struct delayed {
+    struct tp_link link;
+    struct tp_peer *peer;
+    uint64_t at_ns;
+    uint64_t id;
+    const char *error;
+};
+
+enum slot {
+    SLOT_FULL,  /* all there is */
+    SLOT_LEVEL, /* for who has every struct: the deletions */
+    SLOT_COUNT,
+    SLOT_OTHER = SLOT_COUNT, /* not kept */
+};
+
+/* The last answer of a kind, encoded as a whole message: shared by all who ask at once. */
+struct cache {
+    struct tp_frame *frame;
+    uint64_t version; /* of the content, when the answer was begun */
+    struct tp_work_op *op;
+    uint64_t op_version;
+};
+
+/* A step 1 that waits for its answer. */
+struct question {
+    struct tp_link link;
+    struct tp_peer *peer; /* NULL: has left, and a worker is at it */
+    enum slot slot;
+    bool step; /* false: nobody asked; the peer has lost frames and gets an update */
+    uint64_t id;
+    uint64_t version; /* of the content, when it came: the answer must hold that */
+    struct tp_work_op *op;
+    size_t size; /* of the state vector */
+    uint8_t state_vector[];
+};
+
+/* A first sync in pieces. The peer's `piecewise`. */
+struct tp_piecewise {
+    struct tp_peer *peer; /* NULL: has left, and a worker is at it */
+    struct blob *blob;
+    struct tp_slice input;
+    struct tp_buffer state_vector; /* of the peer, after what it was sent */
+    bool step;                     /* the last piece is a step 2 */
+    bool waits;                    /* for READY */
+    struct tp_work_op *op;
+};
+
+struct fold {
+    struct tp_work_op *op;
+    uint64_t version;
+    uint32_t tail_count; /* entries that it takes in */
+    struct tp_slice *inputs;
+};
+
+/* What one client of the document shows, or, without state, that it is gone. */
+struct guest {
+    uint64_t client;
+    uint64_t clock;
+    uint64_t renewed_ns;   /* without state: when it went */
+    struct tp_peer *owner; /* NULL: nobody's */
+    uint32_t state_size;   /* 0: gone */
+    bool raised;           /* gone, and the clock is one above the last it had */
+    uint8_t state[];       /* JSON text */
+};
+
+/* One announced awareness id. Outlives its peer until the leave is said. */
+struct attendee {
+    struct tp_link link;
+    struct tp_peer *peer; /* NULL: has left */
+    uint64_t awareness_id;
+    uint32_t user_size;
+    char client_id[TP_UUID_SIZE];
+    uint8_t user_id[];
+};
+
+/* Somebody to whom the roster is being read. */
+struct reading {
+    struct tp_link link;
+    struct tp_peer *peer;
+    struct tp_link *at; /* the next attendee; the list's head: done */
+    uint64_t id;        /* the announce to ack at the end */
+};
+
+struct tp_session {
+    const struct tp_session_env *env;
+    struct tp_slice room, document; /* behind the struct */
+    enum stage stage;
+    uint64_t now_ns, wall_ms; /* of the event at hand */
+    uint64_t wake_ns;         /* as last asked for; 0: not */
+    uint64_t empty_since_ns;  /* no peer since; 0: there are */
+    uint64_t retry_ns;
+    uint64_t changed_ns; /* the content or the caches */
+    struct said *said;
+    bool closing; /* told to end */
+    bool paused;  /* somebody is */
+    bool unsaved; /* the store refused something that the content has */
+    bool ask_compact;
+
+    /* peers: told hello yet or not, or to be closed for doom_reason */
+    struct tp_link joining, peers, doomed;
+    uint32_t peer_count;
+    uint32_t counts[TP_DIALECT_COUNT];
+    enum tp_close_reason doom_reason;
+    struct tp_link held;
+    uint32_t held_count;
+    size_t held_size;
+
+    /* the document's name: 0 number: it does not exist yet */
+    uint64_t number, epoch;
+    uint8_t mode; /* enum tp_record_mode; 0: not decided */
+    bool creating;
+    bool joining_other;            /* reopened: another node had created it */
+    uint64_t sequence;             /* of the next log entry */
+    uint64_t log_count, log_size;  /* since the base */
+    struct tp_buffer tombstone;    /* the names record that creation replaces */
+    struct tp_state_vector buried; /* what a deleted epoch held */
+    struct tp_store_op *read;
+    struct tp_work_op *load;
+    struct tp_slice *load_inputs;
+    size_t load_input_count;
+
+    /* the content */
+    struct blob *merged; /* V1, normal; NULL: nothing */
+    uint64_t merged_version;
+    uint64_t version; /* one more for every accepted update */
+    struct tail_entry *tail;
+    uint32_t tail_count, tail_room;
+    size_t tail_size;
+    struct tp_state_vector state_vector; /* never more than the content has */
+    struct fold fold;
+    struct cache caches[2][SLOT_COUNT]; /* Teleportal's, y-websocket's */
+    uint64_t known_deletes[4];          /* hashes of accepted updates that only delete */
+    uint32_t known_deletes_at;
+
+    /* questions, updates, answers under way */
+    struct tp_link questions;
+    uint32_t question_count;
+    uint32_t piecewise_count; /* of them, those with an operation out: see inflight */
+    struct tp_link deeds, dues, delayed;
+    uint64_t ticket; /* of the last deed */
+    uint32_t deed_count, delayed_count;
+    size_t deed_size;
+    uint32_t inflight; /* operations out */
+    uint64_t quarantine_ns;
+
+    /* who is there */
+    struct guest **guests; /* by client, ascending */
+    uint32_t guest_count, guest_room;
+    size_t guest_size;
+    uint64_t guest_due_ns;  /* look again then; 0: nobody to look after */
+    struct tp_link roster;  /* attendees */
+    struct tp_link leaving; /* attendees without peer */
+    struct tp_link readings;
+    uint32_t attendee_count;
+};
+
+/* ---- session.c: saying things -------------------------------------------------------------------
+ */
+
+/* A message of our own making for an effect of this event, zeroed but for kind. */
+struct said *tp_session_say(struct tp_session *session, enum tp_message_kind kind);
+/* As above: a copy of `message`, with its frame if it has one. */
+struct said *tp_session_say_again(struct tp_session *session, const struct tp_message *message);
+void tp_session_send(struct tp_effects *out, struct tp_peer *peer, struct said *said);
+void tp_session_broadcast(struct tp_effects *out, const struct tp_peer *except, uint32_t audience,
+                          struct said *said);
+void tp_session_close(struct tp_effects *out, struct tp_peer *peer, enum tp_close_reason reason);
+/* Reads no more from `peer` until what we are behind with is done. */
+void tp_session_pause(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+/* Closes all y-websocket peers, as there is room. */
+void tp_session_doom(struct tp_session *session, enum tp_close_reason reason);
+bool tp_session_has_room(const struct tp_effects *out, uint32_t count);
+
+void *tp_session_take(struct tp_session *session, size_t size); /* zeroed */
+void tp_session_give(struct tp_session *session, void *piece, size_t size);
+
+/* A work operation for `step`; counted as in flight until tp_session_work_free. */
+struct tp_work_op *tp_session_work(struct tp_session *session, enum tp_work_kind kind,
+                                   uint32_t step, struct tp_effects *out);
+void tp_session_work_free(struct tp_session *session, struct tp_work_op *op);
+
+struct blob *tp_blob_create(struct tp_buffer *bytes); /* takes the bytes */
+struct blob *tp_blob_ref(struct blob *blob);
+void tp_blob_unref(struct blob *blob);
+
+/* What a work operation's answer is for. */
+enum step {
+    STEP_LOAD = 1,
+    STEP_FOLD,
+    STEP_CHECK,
+    STEP_CACHE,
+    STEP_QUESTION,
+    STEP_PIECE,
+    /* store operations */
+    STEP_NAMES,
+    STEP_ROWS,
+    STEP_APPEND,
+    STEP_QUARANTINE,
+};
+
+/* ---- opening.c ----------------------------------------------------------------------------------
+ */
+
+void tp_opening_start(struct tp_session *session, struct tp_effects *out);
+void tp_opening_read(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
+void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
+/* The document cannot be read, or what we have is not sound: close who can be closed, try later. */
+void tp_opening_fail(struct tp_session *session);
+void tp_opening_hold(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                     struct tp_effects *out);
+void tp_opening_drop(struct tp_session *session, struct held *held);
+void tp_opening_finish(struct tp_session *session);
+
+/* ---- content.c ----------------------------------------------------------------------------------
+ */
+
+/* Shares `frame`, which holds `v1`. */
+void tp_content_add(struct tp_session *session, struct tp_frame *frame, struct tp_slice v1,
+                    const struct tp_update_range *ranges, uint32_t range_count);
+/* True if `merged` holds everything of `version`; else it will, soon. */
+bool tp_content_folded(struct tp_session *session, uint64_t version, struct tp_effects *out);
+void tp_content_worked(struct tp_session *session, struct tp_work_op *op);
+bool tp_content_is_empty(const struct tp_session *session);
+struct tp_frame *tp_content_state_vector(struct tp_session *session);
+void tp_content_forget_caches(struct tp_session *session);
+void tp_content_finish(struct tp_session *session);
+
+/* ---- answers.c ----------------------------------------------------------------------------------
+ */
+
+void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
+                    const struct tp_message *message, struct tp_effects *out);
+void tp_answers_catch_up(struct tp_session *session, struct tp_peer *peer);
+/* False: there is more to say than there was room for. */
+bool tp_answers_pump(struct tp_session *session, struct tp_effects *out);
+void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+void tp_answers_forget(struct tp_session *session, struct tp_peer *peer);
+void tp_answers_finish(struct tp_session *session);
+
+/* ---- saving.c -----------------------------------------------------------------------------------
+ */
+
+void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                      struct tp_effects *out);
+void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
+void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
+/* An answer that waits until all that was received so far is durable. Takes `echo`. */
+void tp_saving_owe(struct tp_session *session, struct tp_peer *peer, enum due_kind kind,
+                   uint64_t id, struct tp_frame *echo);
+/* What waits for the document to be created will not be stored. */
+void tp_saving_fail(struct tp_session *session);
+bool tp_saving_pump(struct tp_session *session, struct tp_effects *out);
+void tp_saving_forget(struct tp_session *session, struct tp_peer *peer);
+void tp_saving_quarantine(struct tp_session *session, const struct tp_peer *peer,
+                          struct tp_slice bytes, struct tp_effects *out);
+void tp_saving_finish(struct tp_session *session);
+
+/* ---- replies.c ----------------------------------------------------------------------------------
+ */
+
+void tp_replies_ack(struct tp_session *session, struct tp_peer *peer, uint64_t id,
+                    struct tp_effects *out);
+/* An error NACK, now or later (spec 01 section 4.6). `error` is a fixed text. */
+void tp_replies_nack(struct tp_session *session, struct tp_peer *peer, uint64_t id,
+                     const char *error, struct tp_effects *out);
+void tp_replies_deny(struct tp_session *session, struct tp_peer *peer, bool encrypted,
+                     struct tp_slice reason, struct tp_effects *out);
+void tp_replies_rpc(struct tp_session *session, struct tp_peer *peer,
+                    const struct tp_message *message, struct tp_effects *out);
+bool tp_replies_pump(struct tp_session *session, struct tp_effects *out);
+uint64_t tp_replies_due_ns(const struct tp_session *session);
+void tp_replies_forget(struct tp_session *session, struct tp_peer *peer);
+
+/* ---- guests.c: awareness ------------------------------------------------------------------------
+ */
+
+void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
+                         struct tp_message *message, struct tp_effects *out);
+void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                     struct tp_effects *out);
+/* All states in one message; nothing when nobody is there. */
+void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+void tp_guests_left(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+void tp_guests_expire(struct tp_session *session, struct tp_effects *out);
+void tp_guests_hand_over(struct tp_session *session, uint64_t client, struct tp_peer *peer);
+void tp_guests_check(const struct tp_session *session);
+void tp_guests_finish(struct tp_session *session);
+
+/* ---- roster.c: presence -------------------------------------------------------------------------
+ */
+
+void tp_roster_announce(struct tp_session *session, struct tp_peer *peer,
+                        const struct tp_message *message, struct tp_effects *out);
+void tp_roster_unannounce(struct tp_session *session, struct tp_peer *peer,
+                          const struct tp_message *message, struct tp_effects *out);
+bool tp_roster_has(const struct tp_session *session, const struct tp_peer *peer,
+                   uint64_t awareness_id);
+void tp_roster_left(struct tp_session *session, struct tp_peer *peer);
+bool tp_roster_pump(struct tp_session *session, struct tp_effects *out);
+void tp_roster_finish(struct tp_session *session);
