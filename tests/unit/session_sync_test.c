@@ -1,0 +1,655 @@
+/* What a session promises about the document: sync, updates, acks (spec 02 section 5, 05 section
+ * 4). */
+#include <criterion/criterion.h>
+
+#include "session_driver.h"
+#include "wire/record.h"
+
+#define HEARS(client, line) cr_assert_str_eq(test_hears(client), line)
+
+static struct test_world world;
+static struct test_client ann, bob, cid;
+
+static void begin(void)
+{
+    test_world_init(&world);
+    test_world_open(&world, "doc");
+}
+
+static void finish(void)
+{
+    test_world_finish(&world);
+}
+
+TestSuite(session_sync, .init = begin, .fini = finish);
+
+Test(session_sync, greets_a_ywebsocket_peer_of_an_empty_document_with_step_1_alone)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+
+    HEARS(&ann, "step1");
+    HEARS(&ann, "");
+}
+
+Test(session_sync, says_nothing_to_a_teleportal_peer_before_it_asks)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    HEARS(&ann, "");
+}
+
+Test(session_sync, answers_an_empty_document_with_an_empty_step_2)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_deaf(&ann);
+
+    test_say_step1(&ann, (struct tp_slice){0});
+    test_say_step1(&bob, (struct tp_slice){0});
+
+    HEARS(&ann, "step2 -");
+    HEARS(&bob, "step2 nothing");
+    HEARS(&bob, "step1");
+    HEARS(&bob, "ack 1");
+}
+
+Test(session_sync, says_nothing_about_content_before_the_store_has_answered)
+{
+    world.hold_store = true;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_say_step1(&ann, (struct tp_slice){0});
+    HEARS(&ann, "");
+
+    test_store_go(&world);
+
+    HEARS(&ann, "step1");
+    HEARS(&ann, "step2 -");
+}
+
+Test(session_sync, passes_an_update_on_at_once_and_acks_it_when_it_is_stored)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    world.hold_store = true;
+
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+
+    HEARS(&bob, "update 1:0-3");
+    HEARS(&ann, "");
+    test_store_go(&world);
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "");
+    cr_assert_eq(world.append_count, 1);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_NAMES), 1);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_METADATA), 1);
+}
+
+Test(session_sync, gives_peers_of_the_authors_dialect_the_authors_bytes)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_join(&world, &cid, TP_DIALECT_YWEBSOCKET, "cid");
+    test_deaf(&cid);
+
+    test_say_step2(&ann, test_insert(1, 0, "abc"));
+    HEARS(&bob, "raw step2 1:0-3");
+    HEARS(&cid, "update 1:0-3");
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 1");
+
+    test_say_update(&cid, test_insert(2, 0, "x"));
+    HEARS(&bob, "update 2:0-1");
+    HEARS(&ann, "update 2:0-1");
+    HEARS(&cid, "");
+    cr_assert_eq(world.counters.conversions, 2);
+}
+
+Test(session_sync, makes_an_update_of_a_ywebsocket_step_2_for_the_others)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&ann);
+    test_deaf(&bob);
+
+    test_say_step2(&ann, test_insert(1, 0, "abc"));
+
+    HEARS(&bob, "update 1:0-3");
+    HEARS(&ann, "");
+}
+
+Test(session_sync, sends_what_is_missing_and_all_deletions)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&ann, test_insert(1, 3, "def"));
+    test_say_update(&ann, test_delete(1, 1, 2));
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_deaf(&ann);
+
+    test_say_step1(&bob, (struct tp_slice){0});
+    test_say_step1(&bob, test_state_vector(1, 3));
+    test_say_step1(&bob, test_state_vector(1, 6));
+    test_say_step1(&ann, test_state_vector(1, 4));
+
+    HEARS(&bob, "step2 1:0-6 d1");
+    HEARS(&bob, "step1 1:6");
+    HEARS(&bob, "ack 1");
+    HEARS(&bob, "step2 1:3-6 d1");
+    HEARS(&bob, "step1 1:6");
+    HEARS(&bob, "ack 2");
+    HEARS(&bob, "step2 d1");
+    HEARS(&bob, "step1 1:6");
+    HEARS(&bob, "ack 3");
+    HEARS(&ann, "step2 1:4-6 d1");
+}
+
+Test(session_sync, shares_one_computation_among_all_who_join_at_once)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    world.hold_work = true;
+    static struct test_client crowd[100];
+    for (int i = 0; i < 100; i++) {
+        test_join(&world, &crowd[i], TP_DIALECT_TELEPORTAL, "crowd");
+        test_say_step1(&crowd[i], (struct tp_slice){0});
+    }
+
+    test_work_go(&world);
+
+    for (int i = 0; i < 100; i++) {
+        HEARS(&crowd[i], "step2 1:0-3");
+        HEARS(&crowd[i], "step1 1:3");
+        HEARS(&crowd[i], "ack 1");
+        HEARS(&crowd[i], "");
+    }
+    cr_assert_eq(world.work_counts[TP_WORK_DIFF], 1);
+    cr_assert_eq(world.work_counts[TP_WORK_MERGE], 1);
+}
+
+Test(session_sync, answers_with_what_came_before_the_question)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_say_step1(&bob, (struct tp_slice){0});
+    test_say_update(&ann, test_insert(1, 3, "d"));
+    test_deaf(&bob);
+
+    test_say_step1(&bob, (struct tp_slice){0});
+
+    HEARS(&bob, "step2 1:0-4");
+}
+
+Test(session_sync, neither_stores_nor_passes_on_what_is_not_new)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&ann, test_delete(1, 0, 1));
+    test_deaf(&bob);
+    test_deaf(&ann);
+
+    test_say_step2(&ann, test_insert(1, 0, "abc"));
+    test_say_step2(&ann, TP_SLICE("\0\0"));
+    test_say_update(&ann, test_delete(1, 0, 1));
+
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 3");
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 4");
+    HEARS(&ann, "ack 2"); /* the same frame, the same id */
+    HEARS(&ann, "");
+    HEARS(&bob, "");
+    cr_assert_eq(world.append_count, 2);
+}
+
+Test(session_sync, accepts_a_container_without_structure)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_SYNC_STEP_2,
+                                       .update = {.version = 2, .v2 = TP_SLICE("")}});
+
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 1");
+    cr_assert_eq(world.append_count, 0);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_NAMES), 0, "nothing was created");
+}
+
+Test(session_sync, does_not_ack_a_repeated_update_before_the_first_is_durable)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    world.hold_store = true;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    HEARS(&bob, "raw update 1:0-3");
+
+    test_say_step2(&bob, test_insert(1, 0, "abc"));
+
+    HEARS(&bob, "done");
+    HEARS(&bob, "");
+    test_store_go(&world);
+    HEARS(&bob, "ack 1");
+}
+
+Test(session_sync, nacks_what_the_store_refused_and_stores_it_when_it_comes_again)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    world.store_status = TP_IO;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    HEARS(&ann, "nack 1 storage-failure");
+    HEARS(&bob, "update 1:0-3");
+
+    world.store_status = TP_OK;
+    test_say_step2(&ann, test_insert(1, 0, "abc"));
+
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 2");
+    cr_assert_eq(world.append_count, 1);
+    cr_assert_eq(world.counters.store_failures, 1);
+}
+
+Test(session_sync, closes_a_ywebsocket_author_whose_update_was_not_stored)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_deaf(&ann);
+    world.store_status = TP_FULL;
+
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+
+    cr_assert(ann.closed);
+}
+
+Test(session_sync, finds_again_what_it_has_stored)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&bob, test_insert(2, 0, "xyz"));
+    test_say_update(&ann, test_delete(2, 0, 1));
+    test_world_reopen(&world);
+
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    HEARS(&ann, "step1 2:3 1:3");
+    test_say_step1(&ann, (struct tp_slice){0});
+    HEARS(&ann, "step2 2:0-3 1:0-3 d1");
+    test_say_update(&ann, test_insert(1, 3, "d"));
+    cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 4, "no entry was overwritten");
+}
+
+Test(session_sync, holds_updates_until_the_document_is_created)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    world.hold_store = true;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&ann, test_insert(1, 3, "d"));
+    cr_assert(!tp_link_alone(&world.stored) && world.stored.next->next == &world.stored);
+
+    test_store_go(&world);
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "");
+    test_store_go(&world);
+    HEARS(&ann, "ack 2");
+}
+
+Test(session_sync, joins_what_another_node_has_created_meanwhile)
+{
+    static struct test_world other;
+    static struct test_client eve;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    other = world; /* its rows are ours from now on */
+    tp_link_init(&other.clients);
+    tp_link_init(&other.stored);
+    tp_link_init(&other.worked);
+    other.env.pool = &world.pool;
+    test_world_open(&other, "doc");
+    test_join(&other, &eve, TP_DIALECT_YWEBSOCKET, "eve");
+    other.random.state = 7;
+    other.env.random = &other.random;
+    test_say_update(&eve, test_insert(9, 0, "other"));
+    test_leave(&eve);
+    test_pass(&other, 100 * TEST_SECOND);
+    tp_session_destroy(other.session);
+    world.rows = other.rows;
+    world.row_count = other.row_count;
+
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+
+    HEARS(&ann, "update 9:0-5");
+    HEARS(&ann, "ack 1");
+    HEARS(&bob, "update 1:0-3");
+    HEARS(&bob, "update 9:0-5");
+    cr_assert_eq(test_row_count(&world, TP_TABLE_NAMES), 1);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 2);
+    test_say_step1(&bob, (struct tp_slice){0});
+    HEARS(&bob, "step2 9:0-5 1:0-3");
+}
+
+Test(session_sync, refuses_what_is_no_update_and_keeps_it_for_inspection)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+
+    test_say(&bob, (struct tp_message){.kind = TP_MESSAGE_UPDATE,
+                                       .update = {.v1 = TP_SLICE("\1\1\1\0\4")}});
+    HEARS(&bob, "close 9");
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_UPDATE,
+                                       .update = {.version = 2, .v2 = TP_SLICE("\0\0\1")}});
+    HEARS(&ann, "nack 1 invalid-update");
+
+    cr_assert_eq(world.quarantine_count, 1, "one row a second");
+    cr_assert_eq(world.append_count, 0);
+    cr_assert_eq(world.counters.updates_refused, 2);
+}
+
+Test(session_sync, reads_a_version_1_frame_as_v2_or_else_as_v1)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    struct tp_buffer container = tp_buffer_growing(1000);
+    tp_buffer_append(&container, "\1", 1);
+    const struct tp_slice v1 = test_insert(1, 0, "abc");
+    const uint8_t size = (uint8_t)v1.size;
+    tp_buffer_append(&container, &size, 1);
+    tp_buffer_append(&container, v1.data, v1.size);
+    tp_buffer_append(&container, "\0\0", 2);
+
+    test_say(&ann, (struct tp_message){
+                       .kind = TP_MESSAGE_UPDATE,
+                       .update = {.version = 1, .container = tp_buffer_slice(&container)}});
+    test_say(&ann, (struct tp_message){
+                       .kind = TP_MESSAGE_UPDATE,
+                       .update = {.version = 3, .container = tp_buffer_slice(&container)}});
+
+    HEARS(&bob, "update 1:0-3"); /* not raw: everybody reads V2 */
+    HEARS(&bob, "");
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "nack 2 invalid-update");
+    tp_buffer_finish(&container);
+}
+
+Test(session_sync, delays_error_nacks_that_follow_one_another)
+{
+    const struct tp_message bad = {.kind = TP_MESSAGE_UPDATE,
+                                   .update = {.version = 2, .v2 = TP_SLICE("\1")}};
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    test_say(&ann, bad);
+    HEARS(&ann, "nack 1 invalid-update");
+    test_say(&ann, bad);
+    HEARS(&ann, "");
+    test_pass(&world, TEST_SECOND);
+    HEARS(&ann, "nack 1 invalid-update");
+    test_say(&ann, bad);
+    test_pass(&world, TEST_SECOND);
+    HEARS(&ann, "");
+    test_pass(&world, TEST_SECOND);
+    HEARS(&ann, "nack 1 invalid-update");
+    test_pass(&world, 61 * TEST_SECOND);
+    test_say(&ann, bad);
+    HEARS(&ann, "nack 1 invalid-update");
+}
+
+Test(session_sync, lets_a_reader_read_and_drops_what_it_writes)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    ann.peer.rights = TP_MAY_READ;
+
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    test_say_update(&ann, test_insert(1, 0, "b"));
+    test_say_step2(&ann, test_insert(1, 0, "c"));
+
+    HEARS(&ann, "auth Insufficient permissions to access document");
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "ack 2");
+    HEARS(&ann, "done");
+    HEARS(&ann, "ack 3");
+    cr_assert_eq(world.append_count, 0);
+}
+
+Test(session_sync, refuses_encrypted_content_in_the_way_a_client_comes_to_rest_on)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_SYNC_STEP_1, .encrypted = true});
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_AWARENESS,
+                                       .encrypted = true,
+                                       .awareness = TP_SLICE("x")});
+
+    HEARS(&ann, "auth encrypted documents are not supported by this version");
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "ack 2");
+    HEARS(&ann, "");
+}
+
+Test(session_sync, echoes_when_all_before_it_is_durable)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_deaf(&ann);
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_ECHO, .echo = TP_SLICE("one")});
+    HEARS(&ann, "echo one");
+    world.hold_store = true;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_ECHO, .echo = TP_SLICE("two")});
+
+    HEARS(&ann, "");
+    test_store_go(&world);
+    HEARS(&ann, "echo two");
+}
+
+Test(session_sync, closes_when_the_document_cannot_be_read_and_tries_again_later)
+{
+    world.read_status = TP_IO;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    HEARS(&ann, "close 15");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_say_step1(&bob, (struct tp_slice){0});
+    HEARS(&bob, "nack 1 storage-failure");
+    test_leave(&ann);
+    world.read_status = TP_OK;
+    test_pass(&world, 2 * TEST_SECOND);
+
+    test_say_step1(&bob, test_state_vector(1, 1));
+
+    HEARS(&bob, "step2 nothing");
+    HEARS(&bob, "step1");
+    HEARS(&bob, "ack 2");
+}
+
+Test(session_sync, pauses_who_says_too_much_while_it_loads)
+{
+    world.limits.queue_count_max = 3;
+    world.hold_store = true;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_step1(&ann, (struct tp_slice){0});
+    test_say_step1(&ann, (struct tp_slice){0});
+    cr_assert(!ann.paused);
+
+    test_say_step1(&ann, (struct tp_slice){0});
+    cr_assert(ann.paused);
+
+    test_store_go(&world);
+    cr_assert(!ann.paused);
+}
+
+Test(session_sync, pauses_who_writes_faster_than_the_store)
+{
+    world.limits.store_count_max = 4;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    world.hold_store = true;
+    for (uint64_t i = 1; i < 5; i++)
+        test_say_update(&ann, test_insert(1, i, "a"));
+    cr_assert(ann.paused);
+
+    test_store_go(&world);
+
+    cr_assert(!ann.paused);
+    cr_assert(!ann.closed);
+}
+
+Test(session_sync, ends_after_the_grace_time_and_not_before)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_leave(&ann);
+    test_pass(&world, 59 * TEST_SECOND);
+    cr_assert(!world.ended);
+
+    test_pass(&world, 2 * TEST_SECOND);
+
+    cr_assert(world.ended);
+}
+
+Test(session_sync, asks_for_compaction_of_a_long_log)
+{
+    world.limits.compact_count = 8;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    for (uint64_t i = 0; i < 7; i++)
+        test_say_update(&ann, test_insert(1, i, "a"));
+    cr_assert_eq(world.compact_count, 0);
+
+    test_say_update(&ann, test_insert(1, 7, "a"));
+
+    cr_assert_eq(world.compact_count, 1);
+}
+
+Test(session_sync, a_small_open_document_at_rest_takes_less_than_two_kibibytes)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    for (uint64_t i = 0; i < 50; i++)
+        test_say_update(&ann, test_insert(1, i, "a"));
+    test_say_step1(&ann, (struct tp_slice){0});
+
+    test_pass(&world, 10 * TEST_SECOND);
+
+    cr_assert_leq(tp_session_memory(world.session), 2048, "%zu bytes",
+                  tp_session_memory(world.session));
+    cr_assert_leq(world.pool.used_size, 2048, "%zu bytes", world.pool.used_size);
+}
+
+Test(session_sync, checks_a_large_update_elsewhere_and_keeps_the_order_of_acks)
+{
+    static char text[100000];
+    memset(text, 'x', sizeof text - 1);
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    world.hold_work = true;
+    test_say_update(&ann, test_insert(1, 0, text));
+    test_say_update(&ann, test_insert(2, 0, "y"));
+    HEARS(&bob, "update 2:0-1");
+    HEARS(&bob, "");
+
+    test_work_go(&world);
+
+    HEARS(&bob, "update 1:0-99999");
+    HEARS(&ann, "ack 2");
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "");
+}
+
+Test(session_sync, forgets_whose_update_it_was_when_the_author_has_left)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    world.hold_store = true;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_step1(&ann, (struct tp_slice){0});
+    test_leave(&ann);
+
+    test_store_go(&world);
+
+    cr_assert_eq(world.append_count, 1);
+}
+
+Test(session_sync, sends_the_whole_state_to_a_peer_that_lost_frames)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_deaf(&ann);
+    test_deaf(&bob);
+    ann.peer.behind = bob.peer.behind = true;
+
+    test_ready(&ann);
+    test_ready(&bob);
+
+    HEARS(&ann, "update 1:0-3");
+    HEARS(&bob, "update 1:0-3");
+    HEARS(&ann, "");
+    HEARS(&bob, "");
+}
+
+Test(session_sync, sends_a_large_document_to_a_ywebsocket_peer_in_pieces)
+{
+    world.limits.whole_size_max = 100;
+    world.limits.piece_size = 60;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    for (uint64_t client = 1; client < 20; client++)
+        test_say_update(&ann, test_insert(client, 0, "some text of a client"));
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    HEARS(&bob, "step1 19:21 18:21 17:21 16:21 15:21 14:21 13:21 12:21 11:21 10:21 9:21 8:21 7:21 "
+                "6:21 5:21 4:21 3:21 2:21 1:21");
+
+    test_say_step1(&bob, (struct tp_slice){0});
+
+    uint32_t turns = 0;
+    while (bob.wants_ready && turns++ < 100)
+        test_ready(&bob);
+    uint32_t steps = 0, updates = 0;
+    for (const char *line; *(line = test_hears(&bob)) != 0;) {
+        cr_assert_eq(steps, 0, "nothing follows the step 2: %s", line);
+        steps += strncmp(line, "step2", 5) == 0;
+        updates += strncmp(line, "update", 6) == 0;
+    }
+    cr_assert_eq(steps, 1);
+    cr_assert_eq(updates, turns, "one piece whenever the last has gone");
+}
+
+Test(session_sync, does_not_let_a_deleted_document_rise_again)
+{
+    struct tp_buffer key = tp_buffer_growing(100), value = tp_buffer_growing(100);
+    const struct tp_name_record record = {.number = 5,
+                                          .epoch = 3,
+                                          .mode = TP_MODE_PLAIN,
+                                          .deleted = true,
+                                          .state_vector = test_state_vector(1, 3)};
+    cr_assert_eq(tp_record_name_key((struct tp_slice){0}, TP_SLICE("doc"), &key), TP_OK);
+    tp_name_record_encode(&record, &value);
+    test_put_row(&world, TP_TABLE_NAMES, tp_buffer_slice(&key), tp_buffer_slice(&value));
+    tp_buffer_finish(&key);
+    tp_buffer_finish(&value);
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&bob, test_insert(2, 0, "new"));
+
+    HEARS(&ann, "step1");
+    HEARS(&ann, "close 13");
+    struct tp_name_record now;
+    cr_assert_eq(tp_name_record_decode(test_row_value(&world, TP_TABLE_NAMES, 0), &now), TP_OK);
+    cr_assert(!now.deleted);
+    cr_assert_eq(now.epoch, 4);
+    cr_assert_neq(now.number, 5);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 1);
+}
+
+Test(session_sync, answers_an_unknown_rpc_method_as_the_reference_does)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    test_say(&ann,
+             (struct tp_message){.kind = TP_MESSAGE_RPC,
+                                 .rpc = {.method = TP_SLICE("fly"), .payload = TP_SLICE("\x7e")}});
+
+    HEARS(&ann, "rpc 501 Unknown RPC method: fly");
+    HEARS(&ann, "ack 1");
+}
