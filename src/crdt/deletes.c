@@ -18,6 +18,7 @@ static void grow(struct tp_ranges *ranges)
     const size_t room = ranges->room * 2;
     struct tp_range *items;
 
+    TP_ASSERT(room > 0);
     if (ranges->items == ranges->inline_items) {
         items = malloc(room * sizeof *items);
         TP_ASSERT(items != NULL);

@@ -1,0 +1,363 @@
+/* One client connection as the node sees it: requests, messages, keepalive, moving to another core.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "node/server.h"
+
+#define UPGRADE_HEAD TP_SLICE("x-powered-by: teleportal\r\n") /* spec 01 section 4.1 */
+
+/* ---- life ---------------------------------------------------------------------------------------
+ */
+
+static void keep_alive(struct tp_timer *timer)
+{
+    struct tp_channel *channel = TP_CONTAINER(timer, struct tp_channel, keepalive);
+    struct tp_shard *shard = channel->shard;
+    const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
+    const uint64_t now_ns = tp_reactor_now_ns(shard->reactor);
+
+    if (channel->closing || dialect == NULL)
+        return;
+    uint64_t due_ns = tp_connection_sent_ns(channel->connection) + dialect->keepalive_ns;
+    if (due_ns <= now_ns) {
+        struct tp_frame *frame = tp_frame_create(&shard->pool, dialect->keepalive);
+        tp_websocket_seal(frame, TP_WEBSOCKET_BINARY);
+        if (tp_connection_send(channel->connection, frame, 0, TP_OUTBOX_CONTROL) == TP_OK)
+            tp_client_sent(&channel->client);
+        tp_frame_unref(frame);
+        due_ns = now_ns + dialect->keepalive_ns;
+    }
+    tp_timer_set(shard->reactor, timer, due_ns);
+}
+
+static struct tp_channel *create(struct tp_shard *shard, struct tp_connection *connection)
+{
+    struct tp_channel *channel = calloc(1, sizeof *channel); /* not the pool's: it may move */
+    uint8_t random[16];
+
+    TP_ASSERT(channel != NULL);
+    shard->channel_count++;
+    channel->shard = shard;
+    channel->connection = connection;
+    channel->number = shard->next_connection++ * TP_SHARD_COUNT_MAX + shard->index;
+    tp_link_init(&channel->subscriptions);
+    tp_timer_init(&channel->keepalive, keep_alive);
+    tp_random_secret(random, sizeof random);
+    tp_uuid_format(random, channel->client_id);
+    return channel;
+}
+
+static void destroy(struct tp_channel *channel)
+{
+    tp_timer_stop(channel->shard->reactor, &channel->keepalive);
+    TP_LIST_EACH_SAFE(link, &channel->subscriptions)
+    tp_subscription_end(TP_CONTAINER(link, struct tp_subscription, in_channel));
+    channel->shard->channel_count--;
+    tp_client_finish(&channel->client);
+    free(channel->held);
+    free(channel);
+}
+
+void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason)
+{
+    const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
+
+    if (channel->closing)
+        return;
+    channel->closing = true;
+    if (dialect == NULL)
+        dialect = tp_dialect_get(TP_DIALECT_TELEPORTAL);
+    tp_connection_close(channel->connection, dialect->close_code(reason), (struct tp_slice){0});
+}
+
+/* ---- to another core ----------------------------------------------------------------------------
+ */
+
+static uint32_t owner_of(const struct tp_shard *shard, struct tp_slice name)
+{
+    uint8_t key[TP_CLIENT_NAME_SIZE_MAX + 1];
+
+    key[0] = 0; /* no room */
+    memcpy(key + 1, name.data, name.size);
+    return tp_document_owner(shard, tp_hash64(tp_slice_of(key, name.size + 1)));
+}
+
+/* A connection goes to the core of its first document, once: from then on nothing crosses. True if
+ * it is on its way; `first` (may be empty) is the message at hand, which is said again over there.
+ */
+static bool moves(struct tp_channel *channel, struct tp_slice name, struct tp_slice first)
+{
+    struct tp_shard *shard = channel->shard;
+
+    if (channel->moved || shard->count == 1)
+        return false;
+    channel->moved = true;
+    if (owner_of(shard, name) == shard->index || shard->phase != TP_SHARD_RUNNING)
+        return false;
+
+    channel->target = owner_of(shard, name);
+    if (first.size > 0) {
+        channel->held = malloc(first.size);
+        TP_ASSERT(channel->held != NULL);
+        memcpy(channel->held, first.data, first.size);
+        channel->held_size = first.size;
+    }
+    channel->moving = true;
+    tp_timer_stop(shard->reactor, &channel->keepalive);
+    tp_connection_detach(channel->connection);
+    return true;
+}
+
+static void on_detached(void *context, struct tp_connection *connection)
+{
+    struct tp_shard *shard = context;
+    struct tp_channel *channel = tp_connection_user(connection);
+    struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_MOVE, 0);
+
+    letter->channel = channel;
+    shard->channel_count--;
+    shard->counters.connections_moved++;
+    tp_post_send(shard->reactor, channel->target, &letter->letter);
+}
+
+static void said(struct tp_channel *channel, struct tp_slice bytes);
+
+static void watch(struct tp_channel *channel)
+{
+    const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
+    struct tp_shard *shard = channel->shard;
+
+    if (dialect != NULL && channel->keepalive.at_ns == 0)
+        tp_timer_set(shard->reactor, &channel->keepalive,
+                     tp_reactor_now_ns(shard->reactor) + dialect->keepalive_ns);
+}
+
+/* y-websocket: the connection is the subscription, from its first moment on. */
+static void join_own_document(struct tp_channel *channel)
+{
+    const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
+    const struct tp_slice name = tp_client_document(&channel->client);
+
+    if (dialect != NULL && name.size > 0 && !moves(channel, name, (struct tp_slice){0}))
+        tp_channel_subscribe(channel, name);
+}
+
+void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel)
+{
+    channel->shard = shard;
+    shard->channel_count++;
+    channel->moving = false;
+    tp_net_attach(shard->net, channel->connection);
+    if (shard->phase != TP_SHARD_RUNNING) {
+        tp_channel_close(channel, TP_CLOSE_GOING_AWAY);
+        return;
+    }
+    watch(channel);
+    join_own_document(channel);
+    if (channel->held != NULL) {
+        uint8_t *held = channel->held;
+        channel->held = NULL;
+        said(channel, tp_slice_of(held, channel->held_size));
+        free(held);
+    }
+}
+
+/* ---- messages -----------------------------------------------------------------------------------
+ */
+
+/* The transport message at hand, for the sink. */
+struct hearing {
+    struct tp_channel *channel;
+    struct tp_slice bytes;
+};
+
+static void refuse(struct tp_channel *channel, const struct tp_message *message, const char *text)
+{
+    struct tp_message nack = {.kind = TP_MESSAGE_ACK};
+
+    nack.ack.id = message->id;
+    nack.ack.error = tp_slice_of(text, strlen(text));
+    channel->shard->counters.nacks_sent++;
+    tp_deliver_to_channel(channel, &nack);
+}
+
+static void count(struct tp_counters *counters, enum tp_message_kind kind)
+{
+    switch (kind) {
+    case TP_MESSAGE_ACK:
+        counters->messages_ack++;
+        break;
+    case TP_MESSAGE_AWARENESS:
+    case TP_MESSAGE_AWARENESS_QUERY:
+        counters->messages_awareness++;
+        break;
+    case TP_MESSAGE_PRESENCE_ANNOUNCE:
+    case TP_MESSAGE_PRESENCE_UNANNOUNCE:
+    case TP_MESSAGE_PRESENCE_JOIN:
+    case TP_MESSAGE_PRESENCE_LEAVE:
+    case TP_MESSAGE_PRESENCE_HEARTBEAT:
+        counters->messages_presence++;
+        break;
+    case TP_MESSAGE_RPC:
+        counters->messages_rpc++;
+        break;
+    case TP_MESSAGE_PING:
+    case TP_MESSAGE_PONG:
+        break;
+    default:
+        counters->messages_doc++;
+    }
+}
+
+static void take(void *context, struct tp_message *message)
+{
+    struct hearing *hearing = context;
+    struct tp_channel *channel = hearing->channel;
+    struct tp_shard *shard = channel->shard;
+    const bool teleportal = message->dialect == TP_DIALECT_TELEPORTAL;
+
+    if (channel->closing || channel->moving)
+        return;
+    if (message->kind == TP_MESSAGE_PING) {
+        tp_deliver_to_channel(channel, &(struct tp_message){.kind = TP_MESSAGE_PONG});
+        return;
+    }
+    if (message->kind == TP_MESSAGE_ACK || message->kind == TP_MESSAGE_PONG) {
+        count(&shard->counters, message->kind);
+        return;
+    }
+    if (teleportal && message->raw.size > shard->config->max_message_size) {
+        char text[96];
+        snprintf(text, sizeof text, "message-too-large: %zu > %llu bytes", message->raw.size,
+                 (unsigned long long)shard->config->max_message_size);
+        refuse(channel, message, text);
+        return;
+    }
+    if (!tp_client_name_valid(message->document)) {
+        refuse(channel, message,
+               message->document.size == 0 ? "document-required" : "document-name-invalid");
+        return;
+    }
+    if (moves(channel, message->document, hearing->bytes))
+        return;
+    count(&shard->counters, message->kind);
+    tp_subscription_said(channel, message);
+}
+
+static void said(struct tp_channel *channel, struct tp_slice bytes)
+{
+    struct tp_shard *shard = channel->shard;
+    struct hearing hearing = {channel, bytes};
+    const bool undecided = tp_client_dialect(&channel->client) == NULL;
+    enum tp_close_reason reason = TP_CLOSE_POLICY;
+
+    if (undecided) {
+        if (tp_client_recognise(&channel->client, bytes) != TP_OK) {
+            tp_channel_close(channel, TP_CLOSE_UNSUPPORTED);
+            return;
+        }
+        watch(channel);
+        const struct tp_slice name = tp_client_document(&channel->client);
+        if (name.size > 0) { /* the path names the document */
+            if (moves(channel, name, bytes))
+                return;
+            tp_channel_subscribe(channel, name);
+        }
+    }
+    const enum tp_status status =
+        tp_client_said(&channel->client, bytes, tp_reactor_now_ns(shard->reactor),
+                       (struct tp_message_sink){take, &hearing}, &reason);
+    if (status != TP_OK)
+        tp_channel_close(channel, reason);
+}
+
+static void on_message(void *context, struct tp_connection *connection, struct tp_slice bytes,
+                       bool text)
+{
+    struct tp_channel *channel = tp_connection_user(connection);
+
+    (void)context;
+    (void)text; /* its UTF-8 bytes count as binary (spec 01 section 4.2) */
+    if (channel != NULL && !channel->closing)
+        said(channel, bytes);
+}
+
+/* ---- the other calls from below -----------------------------------------------------------------
+ */
+
+/* The first subprotocol offered: a browser fails a handshake that echoes none (spec 05 section 1).
+ */
+static struct tp_slice first_protocol(struct tp_slice protocols)
+{
+    size_t size = 0;
+
+    while (size < protocols.size && protocols.data[size] != ',' && protocols.data[size] != ' ')
+        size++;
+    return tp_slice_of(protocols.data, size);
+}
+
+static void on_request(void *context, struct tp_connection *connection,
+                       const struct tp_http_request *request)
+{
+    struct tp_shard *shard = context;
+
+    if (!request->upgrade) {
+        tp_pages_request(shard, connection, request);
+        return;
+    }
+    if (shard->phase != TP_SHARD_RUNNING) {
+        tp_connection_respond(connection, 503, "text/plain", TP_SLICE("Retry-After: 1\r\n"),
+                              TP_SLICE("the server is going away\n"));
+        return;
+    }
+
+    struct tp_channel *channel = create(shard, connection);
+    const struct tp_client_paths paths = {
+        tp_slice_of(shard->config->teleportal_path, strlen(shard->config->teleportal_path)),
+        tp_slice_of(shard->config->yjs_path, strlen(shard->config->yjs_path))};
+    if (tp_client_init(&channel->client, &paths, request->path) != TP_OK) {
+        destroy(channel);
+        tp_connection_respond(connection, 400, "text/plain", (struct tp_slice){0},
+                              TP_SLICE("the path names no document: 1 to 1024 bytes after "
+                                       "decoding, no control characters\n"));
+        return;
+    }
+    tp_connection_set_user(connection, channel);
+    tp_connection_upgrade(connection, first_protocol(request->protocols), UPGRADE_HEAD);
+    watch(channel);
+    join_own_document(channel);
+}
+
+static void on_drained(void *context, struct tp_connection *connection)
+{
+    struct tp_channel *channel = tp_connection_user(connection);
+
+    (void)context;
+    if (channel == NULL)
+        return;
+    TP_LIST_EACH_SAFE(link, &channel->subscriptions)
+    tp_subscription_ready(TP_CONTAINER(link, struct tp_subscription, in_channel));
+}
+
+static void on_closed(void *context, struct tp_connection *connection, uint16_t code)
+{
+    struct tp_channel *channel = tp_connection_user(connection);
+
+    (void)context;
+    (void)code;
+    if (channel == NULL)
+        return;
+    channel->closing = true;
+    tp_connection_set_user(connection, NULL);
+    destroy(channel);
+}
+
+const struct tp_net_handler tp_channel_handler = {
+    .request = on_request,
+    .message = on_message,
+    .drained = on_drained,
+    .detached = on_detached,
+    .closed = on_closed,
+};

@@ -1,0 +1,61 @@
+/* src/node/letters.h - what shards write to each other.
+ *
+ *     connection's shard  ── JOIN, SAID, READY, LEAVE ──►  document's shard
+ *                         ◄── SEND, BROADCAST, AUDIENCE, CLOSE, PAUSE, RESUME, NOTIFY, LEFT ──
+ *     any                 ── MOVE ──►  any           a connection changes its thread
+ *     main                ── STOP ──►  every shard ── STOPPED ──► main
+ *
+ * Pointers in a letter are names: only the shard that they belong to follows them. A subscription
+ * stays valid on its shard until its LEFT came; letters of one pair keep their order, so nothing
+ * that names it comes later. The block of a letter belongs to its writer's pool: whoever has read
+ * it sends it home. */
+#pragma once
+
+#include "reactor/post.h"
+#include "seam/effect.h"
+
+struct tp_document;
+struct tp_subscription;
+struct tp_channel;
+
+enum tp_letter_kind {
+    TP_LETTER_HOME = 1, /* read: the block goes back into its writer's pool */
+    TP_LETTER_JOIN,     /* bytes: key, user id */
+    TP_LETTER_SAID,     /* bytes: the message's raw bytes */
+    TP_LETTER_READY,
+    TP_LETTER_LEAVE,
+    TP_LETTER_LEFT,
+    TP_LETTER_SEND,      /* bytes: the encoded message */
+    TP_LETTER_BROADCAST, /* bytes: the encoded message, for one dialect */
+    TP_LETTER_AUDIENCE,
+    TP_LETTER_CLOSE,
+    TP_LETTER_PAUSE,
+    TP_LETTER_RESUME,
+    TP_LETTER_NOTIFY,
+    TP_LETTER_MOVE,
+    TP_LETTER_STOP,
+    TP_LETTER_STOPPED,
+};
+
+struct tp_shard_letter {
+    struct tp_letter letter;
+    uint32_t home; /* whose pool the block is of */
+    uint32_t block_size;
+    struct tp_subscription *subscription; /* JOIN SAID READY LEAVE LEFT SEND AUDIENCE CLOSE ...;
+                                           * BROADCAST: except this one */
+    struct tp_document
+        *outpost;               /* JOIN: the stand-in here; BROADCAST, RESUME: the stand-in there */
+    struct tp_channel *channel; /* MOVE */
+    union {
+        struct tp_message message; /* SAID; its slices point into bytes */
+        struct tp_peer peer;       /* JOIN: the first part of it */
+    };
+    uint32_t audience; /* BROADCAST: mask; AUDIENCE: bit */
+    uint32_t class;    /* SEND, BROADCAST: enum tp_outbox_class */
+    uint32_t dialect;  /* BROADCAST */
+    uint32_t reason;   /* CLOSE: enum tp_close_reason */
+    bool behind;       /* READY */
+    uint32_t key_size; /* JOIN */
+    uint32_t bytes_size;
+    uint8_t bytes[];
+};

@@ -1,0 +1,377 @@
+#include "node/server.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "node/cpus.h"
+#include "node/notify.h"
+#include "reactor/check.h"
+
+#define SIGNAL_WAIT_NS 10000000 /* how often the main thread looks, while ending */
+#define OTHER_FILES 128u        /* descriptors beside connections: RocksDB, rings, listeners */
+
+struct shard_slot {
+    struct tp_shard shard;
+    struct tp_shard_letter stop;
+    pthread_t thread;
+    bool started;
+    char error[TP_CONFIG_ERROR_SIZE];
+};
+
+struct tp_server {
+    struct tp_config config;
+    struct tp_log log;
+    struct shard_slot *slots;
+    uint32_t shard_count;
+    struct tp_post *post;
+    const struct tp_store_backend *store_backend;
+    struct tp_store *store;
+    struct tp_work_pool *work;
+    uint32_t first_store, first_worker, main_endpoint;
+    uint64_t started_ms;
+    char node_id[5 + TP_UUID_SIZE + 1];
+    uint32_t drained; /* shards without connections; atomic */
+    bool draining;    /* atomic */
+
+    /* starting: shard after shard, so that each error has its say and port 0 becomes a number */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    uint32_t opened; /* shards that have finished opening */
+    uint32_t ended;  /* shards whose loop has ended; they keep their memory until all have */
+    bool failed;
+    char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE]; /* with the real ports */
+};
+
+/* ---- what shards ask ----------------------------------------------------------------------------
+ */
+
+uint32_t tp_server_endpoint(const struct tp_server *server)
+{
+    return server->main_endpoint;
+}
+
+void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter)
+{
+    if (letter->from < shard->server->first_worker)
+        shard->server->store_backend->letter(shard->store, letter);
+    else
+        tp_work_letter(shard->work, letter);
+}
+
+void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
+{
+    struct tp_server *server = shard->server;
+    struct tp_store_counts store = {0};
+    struct tp_observed_shard *shards =
+        tp_arena_take(&shard->arena, server->shard_count * sizeof *shards);
+    struct timespec wall;
+
+    *out = (struct tp_observed){.node_id = server->node_id, .shards = shards};
+    for (uint32_t i = 0; shards != NULL && i < server->shard_count; i++)
+        tp_shard_view_read(&server->slots[i].shard, &shards[i]);
+    out->shard_count = shards == NULL ? 0 : server->shard_count;
+    server->store_backend->counts(server->store, &store);
+    out->store = (struct tp_observed_store){.appends = store.appends,
+                                            .writes = store.writes,
+                                            .reads = store.reads,
+                                            .commits = store.commits,
+                                            .syncs = store.syncs,
+                                            .written_bytes = store.bytes_written,
+                                            .operations_failed = store.failures,
+                                            .queued = store.queued,
+                                            .commit_ns_total = store.commit_ns_total,
+                                            .commit_ns_max = store.commit_ns_max};
+    tp_observe_process(&out->process);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    out->wall_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    out->uptime_ms = out->wall_ms - server->started_ms;
+    out->store_healthy = server->store_backend->healthy(server->store);
+    out->draining = __atomic_load_n(&server->draining, __ATOMIC_RELAXED);
+}
+
+void tp_server_shard_drained(struct tp_server *server)
+{
+    __atomic_add_fetch(&server->drained, 1, __ATOMIC_RELEASE);
+}
+
+bool tp_server_all_drained(const struct tp_server *server)
+{
+    return __atomic_load_n(&server->drained, __ATOMIC_ACQUIRE) >= server->shard_count;
+}
+
+/* ---- a shard's thread ---------------------------------------------------------------------------
+ */
+
+static bool listen_all(struct tp_server *server, struct shard_slot *slot)
+{
+    for (uint32_t i = 0; i < server->config.listen_count; i++) {
+        char *address = server->listen[i];
+        uint16_t port = 0;
+
+        if (tp_net_listen(slot->shard.net, address, &port) != TP_OK) {
+            snprintf(slot->error, sizeof slot->error,
+                     "cannot listen on %s: %s; choose another address with --listen HOST:PORT",
+                     address, strerror(errno));
+            return false;
+        }
+        char *colon = strrchr(address, ':'); /* the first shard's answer to port 0 is for all */
+        snprintf(colon + 1, sizeof server->listen[i] - (size_t)(colon + 1 - address), "%u", port);
+    }
+    return true;
+}
+
+static void meet(struct tp_server *server, uint32_t *count, uint32_t want)
+{
+    pthread_mutex_lock(&server->mutex);
+    ++*count;
+    pthread_cond_broadcast(&server->changed);
+    while (*count < want)
+        pthread_cond_wait(&server->changed, &server->mutex);
+    pthread_mutex_unlock(&server->mutex);
+}
+
+static void *shard_thread(void *argument)
+{
+    struct shard_slot *slot = argument;
+    struct tp_shard *shard = &slot->shard;
+    struct tp_server *server = shard->server;
+    char name[16];
+
+    snprintf(name, sizeof name, "shard-%u", shard->index);
+    pthread_setname_np(pthread_self(), name);
+    const bool good = tp_shard_open(shard, server->post, server->store_backend, server->store,
+                                    server->work, slot->error, sizeof slot->error) &&
+                      listen_all(server, slot);
+
+    pthread_mutex_lock(&server->mutex);
+    server->opened++;
+    server->failed |= !good;
+    pthread_cond_broadcast(&server->changed);
+    pthread_mutex_unlock(&server->mutex);
+
+    if (good)
+        tp_shard_run(shard);
+    meet(server, &server->ended, server->shard_count);
+    if (good)
+        tp_reactor_poll(shard->reactor); /* letters that the others sent home last */
+    meet(server, &server->ended, 2 * server->shard_count);
+    tp_shard_finish(shard);
+    return NULL;
+}
+
+/* ---- starting -----------------------------------------------------------------------------------
+ */
+
+static int fail(const char *error)
+{
+    fprintf(stderr, "teleportald: %s\n", error);
+    return 1;
+}
+
+static void start_shards(struct tp_server *server, const int cpus[])
+{
+    for (uint32_t i = 0; i < server->shard_count && !server->failed; i++) {
+        struct shard_slot *slot = &server->slots[i];
+        tp_shard_init(&slot->shard, server, &server->config, i, server->shard_count, cpus[i]);
+        TP_ASSERT(pthread_create(&slot->thread, NULL, shard_thread, slot) == 0);
+        slot->started = true;
+        pthread_mutex_lock(&server->mutex);
+        while (server->opened < i + 1)
+            pthread_cond_wait(&server->changed, &server->mutex);
+        pthread_mutex_unlock(&server->mutex);
+    }
+    if (server->failed)
+        for (uint32_t i = 0; i < server->shard_count; i++)
+            if (!server->slots[i].started) { /* those that never came are waited for as well */
+                pthread_mutex_lock(&server->mutex);
+                server->ended += 2;
+                pthread_mutex_unlock(&server->mutex);
+            }
+}
+
+static void say_ready(struct tp_server *server)
+{
+    fprintf(stderr, "teleportald " TP_VERSION " is ready on");
+    for (uint32_t i = 0; i < server->config.listen_count; i++)
+        fprintf(stderr, "%s http://%s", i == 0 ? "" : ",", server->listen[i]);
+    fprintf(stderr, " (%u core%s, data in %s)\n", server->shard_count,
+            server->shard_count == 1 ? "" : "s", server->config.data);
+    tp_notify_ready("serving");
+}
+
+/* ---- signals and the end ------------------------------------------------------------------------
+ */
+
+static sigset_t wanted_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
+}
+
+static void send_stop(struct tp_server *server, struct tp_reactor *reactor)
+{
+    __atomic_store_n(&server->draining, true, __ATOMIC_RELAXED);
+    for (uint32_t i = 0; i < server->shard_count; i++) {
+        server->slots[i].stop = (struct tp_shard_letter){.letter.kind = TP_LETTER_STOP};
+        tp_link_init(&server->slots[i].stop.letter.link);
+        tp_post_send(reactor, i, &server->slots[i].stop.letter);
+    }
+    tp_reactor_stay_awake(reactor);
+    tp_reactor_wait(reactor);
+}
+
+/* Until a signal asks to stop. */
+static void wait_for_stop(struct tp_server *server, const sigset_t *signals)
+{
+    for (;;) {
+        const uint64_t period_ns = tp_notify_watchdog_ns();
+        const struct timespec period = {(time_t)(period_ns / 1000000000),
+                                        (long)(period_ns % 1000000000)};
+        const int signal =
+            period_ns == 0 ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &period);
+        if (signal == SIGTERM || signal == SIGINT) {
+            tp_log(&server->log, TP_LOG_INFO, "stopping",
+                   tp_log_text("signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"));
+            return;
+        }
+        tp_notify_watchdog();
+    }
+}
+
+/* Until every shard has ended. A second signal ends the process at once: what was acknowledged is
+ * durable, and what was not is not promised. */
+static void wait_for_end(struct tp_server *server, const sigset_t *signals)
+{
+    for (;;) {
+        pthread_mutex_lock(&server->mutex);
+        const bool over = server->ended >= 2 * server->shard_count;
+        pthread_mutex_unlock(&server->mutex);
+        if (over)
+            return;
+        const struct timespec period = {0, SIGNAL_WAIT_NS};
+        const int signal = sigtimedwait(signals, NULL, &period);
+        if (signal == SIGTERM || signal == SIGINT) {
+            tp_log(&server->log, TP_LOG_WARN, "stopped at once");
+            _exit(0);
+        }
+    }
+}
+
+static void finish(struct tp_server *server)
+{
+    for (uint32_t i = 0; server->slots != NULL && i < server->shard_count; i++)
+        if (server->slots[i].started)
+            pthread_join(server->slots[i].thread, NULL);
+    if (server->work != NULL)
+        tp_work_pool_destroy(server->work);
+    if (server->store != NULL)
+        server->store_backend->close(server->store);
+    if (server->post != NULL)
+        tp_post_destroy(server->post);
+    free(server->slots);
+}
+
+static bool open_engine(struct tp_server *server, char *error, size_t error_size)
+{
+    const uint32_t workers = (uint32_t)server->config.worker_threads;
+
+    server->store_backend = tp_store_backend_find("rocksdb");
+    server->first_store = server->shard_count;
+    server->first_worker = server->first_store + server->store_backend->endpoint_count;
+    server->main_endpoint = server->first_worker + workers;
+    server->post = tp_post_create(server->main_endpoint + 1);
+
+    const struct tp_store_config store = {.location = server->config.data,
+                                          .durability =
+                                              (enum tp_durability)server->config.durability,
+                                          .post = server->post,
+                                          .first_endpoint = server->first_store,
+                                          .memory_size = server->config.store_memory};
+    server->store = server->store_backend->open(&store, error, error_size);
+    if (server->store == NULL)
+        return false;
+    server->work = tp_work_pool_create(server->post, server->first_worker, workers);
+    if (server->work == NULL) {
+        snprintf(error, error_size, "cannot start %u worker threads: %s", workers, strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+static int run(struct tp_server *server)
+{
+    const sigset_t signals = wanted_signals();
+    char error[TP_CONFIG_ERROR_SIZE] = "";
+    int cpus[TP_CPU_COUNT_MAX];
+    struct timespec wall;
+    uint8_t random[16];
+
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    clock_gettime(CLOCK_REALTIME, &wall);
+    server->started_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    tp_random_secret(random, sizeof random);
+    memcpy(server->node_id, "node-", 5);
+    tp_uuid_format(random, server->node_id + 5);
+    memcpy(server->listen, server->config.listen, sizeof server->listen);
+    server->log = tp_log_init((enum tp_log_level)server->config.log_level, server->config.log_json);
+
+    server->shard_count = tp_cpu_list((uint32_t)server->config.cores, cpus);
+    if (!tp_reactor_check(server->shard_count,
+                          server->shard_count * server->config.max_connections + OTHER_FILES, error,
+                          sizeof error))
+        return fail(error);
+    if (error[0] != 0) /* a warning: it works, but not as far as configured */
+        tp_log(&server->log, TP_LOG_WARN, "limit", tp_log_text("reason", error));
+    if (!open_engine(server, error, sizeof error))
+        return fail(error);
+
+    server->slots = aligned_alloc(64, (server->shard_count * sizeof *server->slots + 63) / 64 * 64);
+    memset(server->slots, 0, server->shard_count * sizeof *server->slots);
+    start_shards(server, cpus);
+
+    const struct tp_reactor_config config = {
+        .entry_count = 64, .cpu = -1, .post = server->post, .endpoint = server->main_endpoint};
+    struct tp_reactor *reactor = tp_reactor_create(&config);
+    int code = 0;
+    if (server->failed || reactor == NULL) {
+        for (uint32_t i = 0; i < server->shard_count; i++)
+            if (server->slots[i].error[0] != 0)
+                code = fail(server->slots[i].error);
+    } else {
+        say_ready(server);
+        wait_for_stop(server, &signals);
+        tp_notify_stopping();
+    }
+    send_stop(server, reactor);
+    wait_for_end(server, &signals);
+    tp_reactor_destroy(reactor);
+    return code;
+}
+
+int tp_server_main(const struct tp_config *config)
+{
+    struct tp_server *server = calloc(1, sizeof *server);
+
+    TP_ASSERT(server != NULL);
+    server->config = *config;
+    pthread_mutex_init(&server->mutex, NULL);
+    pthread_cond_init(&server->changed, NULL);
+    const int code = run(server);
+    finish(server);
+    pthread_cond_destroy(&server->changed);
+    pthread_mutex_destroy(&server->mutex);
+    if (code == 0)
+        tp_log(&server->log, TP_LOG_INFO, "stopped");
+    free(server);
+    return code;
+}

@@ -1,0 +1,26 @@
+/* src/node/server.h - the process: its shards, its store, its workers, and the main thread that
+ * starts them, waits for signals and ends them in order.
+ *
+ *     post office:  shards 0 .. n-1 | the store's threads | workers | main
+ */
+#pragma once
+
+#include "node/config.h"
+#include "node/shard.h"
+#include "observe/log.h"
+#include "observe/pages.h"
+
+/* Opens, listens, runs until a signal says stop, ends. Returns the exit code; what went wrong is
+ * said on standard error in one sentence. */
+int tp_server_main(const struct tp_config *config);
+
+/* A letter from a thread that is no shard: the store's or a worker's. */
+void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter);
+uint32_t tp_server_endpoint(const struct tp_server *server); /* main's */
+
+/* The whole process as a page sees it. Valid during the tick. */
+void tp_server_observe(struct tp_shard *shard, struct tp_observed *out);
+
+/* The end: a shard has no connection any more; no shard has. */
+void tp_server_shard_drained(struct tp_server *server);
+bool tp_server_all_drained(const struct tp_server *server);

@@ -1,0 +1,267 @@
+/* One core's thread: its loop, and its orderly end. */
+#include "node/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define ARENA_SIZE ((size_t)1 << 20)
+#define SLOW_TURN_NS UINT64_C(5000000)
+
+#define STOP_STEP_NS UINT64_C(20000000)         /* between two looks at how far the end has come */
+#define STOP_FLUSH_TIME_NS UINT64_C(3000000000) /* then clients are told, stored or not */
+#define STOP_CLOSE_TIME_NS \
+    UINT64_C(3000000000) /* for clients to answer the close, after the drain */
+#define STOP_END_TIME_NS UINT64_C(10000000000) /* for the store to answer what is still open */
+
+/* ---- the view that others have ------------------------------------------------------------------
+ */
+
+static_assert(sizeof(struct tp_observed_shard) % sizeof(uint64_t) == 0, "copied word by word");
+#define VIEW_WORDS (sizeof(struct tp_observed_shard) / sizeof(uint64_t))
+
+static void publish_view(struct tp_shard *shard)
+{
+    const struct tp_reactor_counts reactor = tp_reactor_counts(shard->reactor);
+    const struct tp_observed_shard now = {
+        .counters = shard->counters,
+        .net = tp_net_counts(shard->net),
+        .clients_active = shard->channel_count,
+        .connections = tp_net_connection_count(shard->net),
+        .sessions_pending = shard->counters.sessions_loading,
+        .session_bytes = shard->sessions_size,
+        .pool_bytes = shard->pool.used_size,
+        .turns = reactor.turns,
+        .enters = reactor.enters,
+        .completions = reactor.completions,
+        .letters_in = reactor.letters_in,
+        .letters_out = reactor.letters_out,
+        .wakes = reactor.wakes,
+        .buffers_short = reactor.buffers_short,
+    };
+    const uint64_t *from = (const uint64_t *)&now;
+    uint64_t *to = (uint64_t *)&shard->view;
+
+    for (size_t i = 0; i < VIEW_WORDS; i++)
+        __atomic_store_n(&to[i], from[i], __ATOMIC_RELAXED);
+}
+
+void tp_shard_view_read(const struct tp_shard *shard, struct tp_observed_shard *out)
+{
+    const uint64_t *from = (const uint64_t *)&shard->view;
+    uint64_t *to = (uint64_t *)out;
+
+    for (size_t i = 0; i < VIEW_WORDS; i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------
+ */
+
+static void stop_fired(struct tp_timer *timer)
+{
+    tp_shard_stop_step(TP_CONTAINER(timer, struct tp_shard, stop_timer));
+}
+
+static void enter(struct tp_shard *shard, enum tp_shard_phase phase, uint64_t time_ns)
+{
+    shard->phase = phase;
+    shard->phase_until_ns = tp_reactor_now_ns(shard->reactor) + time_ns;
+}
+
+static void pause_one(void *context, struct tp_connection *connection)
+{
+    (void)context;
+    tp_connection_pause(connection);
+}
+
+/* Stop accepting and reading; what is in the store's hands may still be acknowledged. */
+void tp_shard_stop(struct tp_shard *shard)
+{
+    if (shard->phase != TP_SHARD_RUNNING)
+        return;
+    tp_net_stop_listening(shard->net);
+    tp_net_each(shard->net, pause_one, NULL);
+    enter(shard, TP_SHARD_FLUSHING, STOP_FLUSH_TIME_NS);
+    tp_shard_stop_step(shard);
+}
+
+static void close_one(void *context, struct tp_connection *connection)
+{
+    struct tp_shard *shard = context;
+    struct tp_channel *channel = tp_connection_user(connection);
+
+    if (shard->close_left == 0 || (channel != NULL && channel->closing))
+        return;
+    if (channel == NULL) {
+        tp_connection_abort(connection);
+        return;
+    }
+    shard->close_left--;
+    tp_channel_close(channel, TP_CLOSE_GOING_AWAY);
+}
+
+static void abort_one(void *context, struct tp_connection *connection)
+{
+    (void)context;
+    tp_connection_abort(connection);
+}
+
+static bool time_is_up(const struct tp_shard *shard)
+{
+    return tp_reactor_now_ns(shard->reactor) >= shard->phase_until_ns;
+}
+
+/* One look at how far the end has come; comes again by timer until the shard has stopped. */
+void tp_shard_stop_step(struct tp_shard *shard)
+{
+    const uint64_t drain_ns = shard->config->drain_seconds * UINT64_C(1000000000);
+
+    if (shard->phase == TP_SHARD_FLUSHING && (shard->store_inflight == 0 || time_is_up(shard))) {
+        const uint64_t steps = tp_max(drain_ns / STOP_STEP_NS, 1);
+        const uint32_t count = tp_net_connection_count(shard->net);
+        /* Few connections go at once; many in equal parts over the drain time, since clients come
+         * back without jitter (spec 05 section 7). */
+        shard->close_per_step = (uint32_t)tp_max((count + steps - 1) / steps, 50);
+        enter(shard, TP_SHARD_CLOSING, drain_ns + STOP_CLOSE_TIME_NS);
+    }
+    if (shard->phase == TP_SHARD_CLOSING) {
+        shard->close_left = shard->close_per_step;
+        tp_net_each(shard->net, close_one, shard);
+        if (time_is_up(shard))
+            tp_net_each(shard->net, abort_one, shard);
+        if (tp_net_connection_count(shard->net) == 0) {
+            enter(shard, TP_SHARD_ENDING, STOP_END_TIME_NS);
+            tp_server_shard_drained(shard->server);
+        }
+    }
+    /* Other shards' members may still leave: sessions end when every shard has drained. */
+    if (shard->phase == TP_SHARD_ENDING && tp_server_all_drained(shard->server)) {
+        tp_documents_told(shard, TP_TOLD_CLOSE);
+        const bool quiet = shard->store_inflight == 0 && shard->work_inflight == 0 &&
+                           HASH_COUNT(shard->documents) == 0 &&
+                           tp_net_connection_count(shard->net) == 0;
+        if (quiet || time_is_up(shard))
+            enter(shard, TP_SHARD_STOPPED, 0);
+    }
+    if (shard->phase != TP_SHARD_STOPPED)
+        tp_timer_set(shard->reactor, &shard->stop_timer,
+                     tp_reactor_now_ns(shard->reactor) + STOP_STEP_NS);
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ---- the loop -----------------------------------------------------------------------------------
+ */
+
+static void submit_store(struct tp_shard *shard)
+{
+    struct tp_link ops;
+
+    if (tp_link_alone(&shard->store_batch))
+        return;
+    tp_link_init(&ops);
+    tp_list_splice(&ops, &shard->store_batch);
+    shard->store_backend->submit(shard->store, &ops);
+}
+
+void tp_shard_run(struct tp_shard *shard)
+{
+    while (shard->phase != TP_SHARD_STOPPED) {
+        tp_reactor_poll(shard->reactor);
+        tp_documents_trim(shard);
+        submit_store(shard);
+        tp_net_flush(shard->net);
+        tp_arena_reset(&shard->arena);
+        shard->counters.ticks_slow += clock_ns() - tp_reactor_now_ns(shard->reactor) > SLOW_TURN_NS;
+        publish_view(shard);
+        if (shard->phase == TP_SHARD_STOPPED)
+            break;
+        tp_reactor_wait(shard->reactor);
+    }
+}
+
+/* ---- making and ending --------------------------------------------------------------------------
+ */
+
+void tp_shard_init(struct tp_shard *shard, struct tp_server *server, const struct tp_config *config,
+                   uint32_t index, uint32_t count, int cpu)
+{
+    *shard = (struct tp_shard){
+        .index = index, .count = count, .cpu = cpu, .server = server, .config = config};
+    tp_pool_init(&shard->pool);
+    tp_link_init(&shard->store_batch);
+    tp_link_init(&shard->idle);
+    tp_timer_init(&shard->stop_timer, stop_fired);
+    tp_random_secret(&shard->random.state, sizeof shard->random.state);
+}
+
+bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
+                   const struct tp_store_backend *store_backend, struct tp_store *store,
+                   struct tp_work_pool *work, char *error, size_t error_size)
+{
+    shard->store_backend = store_backend;
+    shard->arena = (struct tp_arena){.base = aligned_alloc(16, ARENA_SIZE), .size = ARENA_SIZE};
+    shard->limits = tp_session_limits_default;
+    shard->limits.grace_ns = shard->config->session_grace_seconds * UINT64_C(1000000000);
+    shard->limits.update_size_max = shard->config->max_update_bytes;
+    shard->limits.compact_count = (uint32_t)shard->config->compact_count;
+    shard->limits.compact_size = shard->config->compact_size;
+    shard->env = (struct tp_session_env){.pool = &shard->pool,
+                                         .arena = &shard->arena,
+                                         .random = &shard->random,
+                                         .counters = &shard->counters,
+                                         .limits = &shard->limits};
+
+    const struct tp_reactor_config reactor = {.entry_count = 1024,
+                                              .buffer_count = 1024,
+                                              .buffer_size = 4096,
+                                              .cpu = shard->cpu,
+                                              .post = post,
+                                              .endpoint = shard->index,
+                                              .letter = tp_shard_letter,
+                                              .context = shard};
+    shard->reactor = tp_reactor_create(&reactor);
+    if (shard->reactor == NULL) {
+        snprintf(error, error_size, "cannot set up io_uring for core %d: %s", shard->cpu,
+                 strerror(errno));
+        return false;
+    }
+
+    struct tp_net_limits limits = tp_net_limits_default;
+    limits.connection_count_max = (uint32_t)shard->config->max_connections;
+    limits.message_size_max =
+        (uint32_t)tp_max(shard->config->max_message_size, shard->config->max_update_bytes) +
+        (64u << 10);
+    limits.outbox_size_max = shard->config->outbox_size;
+    shard->net = tp_net_create(shard->reactor, &shard->pool, &limits, &tp_channel_handler, shard);
+    shard->store =
+        shard->store_backend->attach(store, shard->reactor, tp_document_store_answered, shard);
+    shard->work = tp_work_attach(work, shard->reactor, tp_document_work_answered, shard);
+    return true;
+}
+
+void tp_shard_finish(struct tp_shard *shard)
+{
+    struct tp_document *document, *next;
+
+    if (shard->net != NULL)
+        tp_net_destroy(shard->net);
+    HASH_ITER(hh, shard->documents, document, next)
+    tp_document_abandon(document);
+    if (shard->work != NULL)
+        tp_work_detach(shard->work);
+    if (shard->store != NULL)
+        shard->store_backend->detach(shard->store);
+    if (shard->reactor != NULL)
+        tp_reactor_destroy(shard->reactor);
+    free(shard->arena.base);
+    tp_pool_finish(&shard->pool);
+}

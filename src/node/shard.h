@@ -1,0 +1,221 @@
+/* src/node/shard.h - one core: a pinned thread that owns everything it touches.
+ *
+ *     shard ── connections ── channels ── subscriptions ─┐
+ *       └───── documents (by name) ── session            │
+ *                   └── members ◄───────────────────────┘ here, or on another core by letter
+ *
+ * A document belongs to one shard, by hash of its name. A connection lives on the shard that
+ * accepted it or, once its first document is known, on that document's shard. A subscription joins
+ * the two: on the connection's side a `subscription`, on the document's side a `member`, which
+ * holds the session's peer. When both are on one shard they point at each other; else letters go
+ * between them, and the document has a stand-in on the connection's shard (`outpost`) that lists
+ * the subscriptions, so that a broadcast costs one letter per shard and not one per peer. */
+#pragma once
+
+#include "base/hash.h"
+#define HASH_FUNCTION(key, size, hash) (hash) = (unsigned)tp_hash64(tp_slice_of((key), (size)))
+#include <uthash.h>
+
+#include "base/arena.h"
+#include "base/counters.h"
+#include "base/list.h"
+#include "base/pool.h"
+#include "base/random.h"
+#include "client/client.h"
+#include "dialect/dialect.h"
+#include "net/net.h"
+#include "node/config.h"
+#include "node/letters.h"
+#include "observe/pages.h"
+#include "reactor/post.h"
+#include "reactor/reactor.h"
+#include "session/session.h"
+#include "store/store.h"
+#include "work/work.h"
+
+#define TP_SHARD_COUNT_MAX 256u
+
+struct tp_server;
+struct tp_document;
+struct tp_subscription;
+
+struct tp_shard {
+    uint32_t index;
+    uint32_t count; /* of all shards */
+    int cpu;        /* -1: not pinned */
+    struct tp_server *server;
+    const struct tp_config *config;
+
+    struct tp_reactor *reactor;
+    struct tp_net *net;
+    const struct tp_store_backend *store_backend;
+    struct tp_store_port *store;
+    struct tp_work_port *work;
+    struct tp_link store_batch; /* operations of this tick */
+
+    struct tp_pool pool;
+    struct tp_arena arena;
+    struct tp_random random;
+    struct tp_counters counters;
+    struct tp_session_limits limits;
+    struct tp_session_env env;
+
+    struct tp_document *documents;         /* uthash, by name key: owned ones and outposts */
+    struct tp_link idle;                   /* owned documents without peers, longest idle first */
+    uint64_t sessions_size;                /* bytes that sessions hold, as last told */
+    struct tp_subscription *subscriptions; /* uthash, by (channel, document) */
+    struct tp_member *remote_members;      /* uthash, by (shard, subscription) */
+    uint64_t store_inflight;               /* operations not answered yet */
+    uint64_t work_inflight;
+    uint64_t next_connection;
+    uint32_t channel_count; /* WebSocket connections that live here */
+
+    enum tp_shard_phase {
+        TP_SHARD_RUNNING,
+        TP_SHARD_FLUSHING, /* reads nothing more; waits for the store */
+        TP_SHARD_CLOSING,  /* clients are told, connections end */
+        TP_SHARD_ENDING,   /* sessions end */
+        TP_SHARD_STOPPED,
+    } phase;
+    uint64_t phase_until_ns;
+    struct tp_timer stop_timer;
+    uint32_t close_per_step; /* connections to close at each step of the drain */
+    uint32_t close_left;     /* of this step */
+
+    /* What the others may see: copied at the end of each tick, word by word, with relaxed stores.
+     */
+    struct tp_observed_shard view;
+};
+
+/* One client connection, as the node sees it. Moves between shards with its connection. */
+struct tp_channel {
+    struct tp_shard *shard; /* where it lives now */
+    struct tp_connection *connection;
+    struct tp_client client;
+    struct tp_link subscriptions; /* tp_subscription.in_channel */
+    struct tp_timer keepalive;
+    uint64_t number; /* one per connection of the process */
+    char client_id[TP_UUID_SIZE];
+    bool moved;  /* it moves once at most */
+    bool moving; /* on its way to shard `target`: hears nothing */
+    bool closing;
+    uint32_t target;
+    uint32_t pauses;              /* subscriptions that asked for a pause */
+    struct tp_subscription *last; /* most messages are about the same document as the one before */
+    uint8_t *held; /* the first message, while the channel moves to its document's shard */
+    size_t held_size;
+};
+
+/* The connection's side of being subscribed to a document. */
+struct tp_subscription {
+    struct tp_link in_channel;
+    struct tp_link in_document; /* tp_document.subscriptions of this shard's document or outpost */
+    struct tp_channel *channel; /* NULL: the connection is gone, the owner's LEFT is awaited */
+    struct tp_document *document;
+    struct tp_member *member; /* when the document is owned here */
+    uint32_t audience;        /* as the session last said */
+    bool paused;
+    bool notify; /* the session wants TP_EVENT_READY */
+    bool behind; /* frames of this document were dropped: a resync is due */
+    struct tp_subscription_key {
+        struct tp_channel *channel;
+        struct tp_document *document;
+    } key;
+    UT_hash_handle hh; /* tp_shard.subscriptions, by key */
+};
+
+/* The document's side: one peer of its session. */
+struct tp_member {
+    struct tp_peer peer;
+    struct tp_document *document;
+    struct tp_subscription
+        *subscription; /* here, or on shard `home`: then only a name for letters */
+    uint32_t home;
+    uint32_t audience_told;
+    uint8_t *user; /* the user id that the peer points to; pool memory */
+    size_t user_size;
+    struct tp_member_key { /* of a remote member */
+        struct tp_subscription *subscription;
+        uint64_t home;
+    } key;
+    UT_hash_handle hh;
+};
+
+/* A document on this shard: owned (session != NULL) or an outpost of one owned elsewhere. */
+struct tp_document {
+    UT_hash_handle hh;
+    uint32_t owner;
+    uint32_t subscription_count;  /* in the list, and those whose LEFT is awaited */
+    struct tp_link subscriptions; /* of connections that live here */
+    struct tp_session *session;
+    struct tp_link in_idle;
+    struct tp_timer wake;
+    struct tp_shard *shard;
+    size_t session_size;     /* as counted in tp_shard.sessions_size */
+    uint32_t *remote_counts; /* owned: members by home shard; NULL until there is one */
+    struct tp_document *
+        *outposts;     /* owned: the document's stand-in on each shard, a name for letters */
+    uint32_t inflight; /* store and work operations that will be answered */
+    bool handling, ended;
+    uint32_t room_size, name_size;
+    char key[]; /* room 00 document */
+};
+
+/* shard.c: init by anyone; open, run and finish on the shard's own thread */
+void tp_shard_init(struct tp_shard *shard, struct tp_server *server, const struct tp_config *config,
+                   uint32_t index, uint32_t count, int cpu);
+bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
+                   const struct tp_store_backend *store_backend, struct tp_store *store,
+                   struct tp_work_pool *work, char *error, size_t error_size);
+void tp_shard_run(struct tp_shard *shard); /* returns when it has stopped */
+void tp_shard_finish(struct tp_shard *shard);
+void tp_shard_stop(struct tp_shard *shard);
+void tp_shard_stop_step(struct tp_shard *shard);
+void tp_shard_view_read(const struct tp_shard *shard, struct tp_observed_shard *out);
+
+/* channel.c - connections: requests, messages, moving */
+extern const struct tp_net_handler tp_channel_handler;
+void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel);
+void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason);
+
+/* document.c - the table of documents, sessions and their effects */
+uint32_t tp_document_owner(const struct tp_shard *shard, uint64_t hash);
+/* Finds or makes it; an owned one gets a session. */
+struct tp_document *tp_document_open(struct tp_shard *shard, struct tp_slice room,
+                                     struct tp_slice name);
+void tp_document_event(struct tp_document *document, struct tp_event *event);
+void tp_document_release(struct tp_document *document); /* an outpost that nobody uses goes */
+struct tp_member *tp_member_create(struct tp_document *document,
+                                   struct tp_subscription *subscription, uint32_t home,
+                                   const struct tp_peer *like, struct tp_slice user_id);
+void tp_member_leave(struct tp_member *member); /* tells the session, frees the member */
+void tp_document_store_answered(void *shard, struct tp_store_op *op);
+void tp_document_work_answered(void *shard, struct tp_work_op *op);
+void tp_document_abandon(struct tp_document *document); /* at the very end */
+void tp_documents_told(struct tp_shard *shard, enum tp_told told);
+void tp_documents_trim(struct tp_shard *shard);
+
+/* subscribe.c - from a channel's message to the document's session, and back */
+void tp_subscription_said(struct tp_channel *channel, struct tp_message *message);
+struct tp_subscription *tp_channel_subscribe(struct tp_channel *channel, struct tp_slice name);
+void tp_subscription_end(struct tp_subscription *subscription);
+void tp_subscription_ready(struct tp_subscription *subscription);
+void tp_subscription_pause(struct tp_subscription *subscription, bool pause);
+void tp_document_resume_here(struct tp_document *document);
+struct tp_shard_letter *tp_shard_letter_create(struct tp_shard *shard, enum tp_letter_kind kind,
+                                               size_t bytes_size);
+void tp_shard_letter(void *shard, struct tp_letter *letter);
+
+/* deliver.c - messages to frames, frames to connections */
+void tp_deliver_send(struct tp_member *member, struct tp_message *message);
+void tp_deliver_broadcast(struct tp_document *document, struct tp_message *message,
+                          uint32_t audience, const struct tp_member *except);
+void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *frame,
+                      enum tp_outbox_class class);
+/* Straight to a channel, for answers that no session gives. */
+void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *message);
+enum tp_outbox_class tp_deliver_class(enum tp_message_kind kind);
+
+/* pages.c */
+void tp_pages_request(struct tp_shard *shard, struct tp_connection *connection,
+                      const struct tp_http_request *request);
