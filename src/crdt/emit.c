@@ -42,44 +42,53 @@ void tp_emit_links(const struct tp_struct *s, uint64_t from, uint8_t ref, struct
         tp_write_bytes(out, s->sub);
 }
 
-static void emit_text(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
-                      struct tp_buffer *out)
+/* Text without its size in front: what stays of it, and what stands for half a character. */
+struct cut_text {
+    struct tp_slice middle;
+    uint8_t front[3], back[3];
+    size_t front_size, back_size;
+};
+
+static void cut_text(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
+                     struct cut_text *text)
 {
     const uint8_t *at = s->content;
-    struct tp_slice text = tp_bytes_known(&at);
-    uint8_t front[3], back[3];
-    size_t front_size = 0, back_size = 0;
+    struct tp_slice middle = tp_bytes_known(&at);
     bool inside;
 
+    text->front_size = text->back_size = 0;
     if (to < s->len) {
-        text.size = tp_text_seek(text.data, text.size, to, &inside);
+        middle.size = tp_text_seek(middle.data, middle.size, to, &inside);
         if (inside) {
-            tp_text_put3(back,
-                         cut == TP_CUT_HALVE ? tp_text_high_half(text.data + text.size) : 0xfffd);
-            back_size = sizeof back;
+            const uint8_t *const whole = middle.data + middle.size;
+            tp_text_put3(text->back, cut == TP_CUT_HALVE ? tp_text_high_half(whole) : 0xfffd);
+            text->back_size = sizeof text->back;
         }
     }
     if (from > 0) {
-        const size_t skip = tp_text_seek(text.data, text.size, from, &inside);
-        text.data += skip;
-        text.size -= skip;
+        const size_t skip = tp_text_seek(middle.data, middle.size, from, &inside);
+        middle.data += skip;
+        middle.size -= skip;
         if (inside) {
-            tp_text_put3(front, cut == TP_CUT_HALVE ? tp_text_low_half(text.data) : 0xfffd);
-            front_size = sizeof front;
-            text.data += 4;
-            text.size -= 4;
+            tp_text_put3(text->front, cut == TP_CUT_HALVE ? tp_text_low_half(middle.data) : 0xfffd);
+            text->front_size = sizeof text->front;
+            middle.data += 4;
+            middle.size -= 4;
         }
     }
-    tp_write_varuint(out, front_size + text.size + back_size);
-    tp_buffer_append(out, front, front_size);
-    tp_buffer_append(out, text.data, text.size);
-    tp_buffer_append(out, back, back_size);
+    text->middle = middle;
+}
+
+static void write_cut_text(const struct cut_text *text, struct tp_buffer *out)
+{
+    tp_buffer_append(out, text->front, text->front_size);
+    tp_write_raw(out, text->middle);
+    tp_buffer_append(out, text->back, text->back_size);
 }
 
 /* JSON texts, with minimal integers. */
 static void emit_texts(const uint8_t *at, uint64_t from, uint64_t to, struct tp_buffer *out)
 {
-    tp_write_varuint(out, to - from);
     for (uint64_t i = 0; i < to; i++) {
         const struct tp_slice text = tp_bytes_known(&at);
         if (i >= from)
@@ -102,14 +111,33 @@ static void emit_values(const struct tp_struct *s, const uint8_t *at, uint64_t f
     const uint8_t *const start = pass_values(at, s->end, from);
     const uint8_t *const end = to == s->len ? s->end : pass_values(start, s->end, to - from);
 
-    tp_write_varuint(out, to - from);
     tp_buffer_append(out, start, (size_t)(end - start));
+}
+
+void tp_emit_units(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
+                   struct tp_buffer *out)
+{
+    struct cut_text text;
+    uint64_t number;
+
+    TP_ASSERT_HOT(from < to && to <= s->len);
+    if (s->ref == TP_REF_STRING) {
+        cut_text(s, from, to, cut, &text);
+        write_cut_text(&text, out);
+        return;
+    }
+    const uint8_t *const at = tp_varuint_known(s->content, &number);
+    if (s->ref == TP_REF_JSON)
+        emit_texts(at, from, to, out);
+    else
+        emit_values(s, at, from, to, out);
 }
 
 void tp_emit_struct(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
                     struct tp_buffer *out)
 {
     const uint8_t *at = s->content;
+    struct cut_text text;
     uint64_t number;
 
     TP_ASSERT_HOT(from < to && to <= s->len);
@@ -123,13 +151,14 @@ void tp_emit_struct(const struct tp_struct *s, uint64_t from, uint64_t to, enum 
         tp_write_varuint(out, to - from);
         break;
     case TP_REF_STRING:
-        emit_text(s, from, to, cut, out);
+        cut_text(s, from, to, cut, &text);
+        tp_write_varuint(out, text.front_size + text.middle.size + text.back_size);
+        write_cut_text(&text, out);
         break;
     case TP_REF_JSON:
-        emit_texts(tp_varuint_known(at, &number), from, to, out);
-        break;
     case TP_REF_ANY:
-        emit_values(s, tp_varuint_known(at, &number), from, to, out);
+        tp_write_varuint(out, to - from);
+        tp_emit_units(s, from, to, cut, out);
         break;
     case TP_REF_BINARY:
     case TP_REF_EMBED:

@@ -17,6 +17,11 @@ enum tp_cut {
 void tp_emit_struct(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
                     struct tp_buffer *out);
 
+/* Only the content of these units, without the size or count in front, so that contents can be
+ * joined: texts, JSON texts or values. */
+void tp_emit_units(const struct tp_struct *s, uint64_t from, uint64_t to, enum tp_cut cut,
+                   struct tp_buffer *out);
+
 /* Only info byte and links of `s`, as for the part that starts at `from`, with another content. */
 void tp_emit_links(const struct tp_struct *s, uint64_t from, uint8_t ref, struct tp_buffer *out);
 

@@ -1,4 +1,5 @@
 #include "crdt/deletes.h"
+#include "crdt/normal.h"
 #include "crdt/v2.h"
 #include "crdt/walk.h"
 
@@ -90,6 +91,23 @@ static enum tp_status validate(struct tp_slice update, enum tp_dialect_form form
 
 malformed:
     return refuse(info, walk.error, (size_t)(walk.at - update.data));
+}
+
+enum tp_status tp_is_normal(struct tp_slice update, enum tp_dialect_form form, bool *normal)
+{
+    static const struct tp_update_limits unlimited = {
+        .update_size_max = UINT64_MAX,
+        .struct_count_max = UINT64_MAX,
+        .block_count_max = UINT64_MAX,
+        .any_depth_max = 512,
+        .root_name_size_max = 64 << 10,
+    };
+    struct ranges none = {0};
+    struct tp_update_info info;
+    const enum tp_status status = validate(update, form, &unlimited, &none, &info);
+
+    *normal = status == TP_OK && info.normal;
+    return status;
 }
 
 enum tp_status tp_update_validate(struct tp_slice update, enum tp_update_encoding encoding,

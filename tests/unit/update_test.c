@@ -248,3 +248,213 @@ Test(state_vector, raises_never_lowers_and_knows_what_covers_what)
     tp_state_vector_finish(&more);
     tp_state_vector_finish(&less);
 }
+
+/* ---- content ids, snapshot, holes -------------------------------------------------------------*/
+
+/* "ab" by client 7, a GC of 3 behind it, a hole of 2, "x"; the "b" is deleted. */
+#define HOLED "\1\4\7\0\4\1\1t\2ab\0\3\12\2\x84\7\6\1x\1\7\1\1\1"
+
+static void is(struct tp_buffer *got, struct tp_slice wanted)
+{
+    cr_assert_eq(got->size, wanted.size);
+    cr_assert_arr_eq(got->data, wanted.data, wanted.size);
+    tp_buffer_finish(got);
+}
+
+Test(update, content_ids_leave_out_what_is_collected_or_missing)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_content_ids(TP_SLICE(HOLED), TP_UPDATE_V1, &out), TP_OK);
+
+    is(&out, TP_SLICE("\1\7\2\0\1\5\0\1\7\1\1\0"));
+}
+
+Test(update, snapshot_counts_collected_structs_as_deleted)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_snapshot(TP_SLICE(HOLED), TP_UPDATE_V1, &out), TP_OK);
+
+    is(&out, TP_SLICE("\1\7\1\1\4\1\7\5"));
+}
+
+struct seen {
+    unsigned count;
+    uint64_t client, from, to;
+};
+
+static void see(void *context, uint64_t client, uint64_t from, uint64_t to)
+{
+    struct seen *seen = context;
+
+    *seen = (struct seen){seen->count + 1, client, from, to};
+}
+
+Test(update, gaps_are_holes_between_structs_and_before_the_first)
+{
+    struct seen seen = {0};
+
+    cr_assert_eq(tp_update_gaps(TP_SLICE(HOLED), TP_UPDATE_V1, see, &seen), TP_OK);
+    cr_assert_eq(seen.count, 1);
+    cr_assert_eq(seen.from, 5);
+    cr_assert_eq(seen.to, 7);
+
+    cr_assert_eq(tp_update_gaps(TP_SLICE(CD), TP_UPDATE_V1, see, &seen), TP_OK);
+    cr_assert_eq(seen.count, 2);
+    cr_assert_eq(seen.from, 0);
+    cr_assert_eq(seen.to, 2);
+}
+
+/* ---- compaction -------------------------------------------------------------------------------*/
+
+static void compacts_to(struct tp_slice update, struct tp_slice wanted)
+{
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+    bool guarded = true;
+
+    cr_assert_eq(tp_update_compact(update, TP_UPDATE_V1, &out, &guarded), TP_OK);
+    cr_assert_not(guarded);
+    is(&out, wanted);
+}
+
+Test(update, compaction_of_nothing_is_nothing)
+{
+    compacts_to(TP_SLICE("\0\0"), TP_SLICE("\0\0"));
+}
+
+Test(update, compaction_joins_what_was_typed_in_a_row)
+{
+    compacts_to(TP_SLICE(ABCD), TP_SLICE("\1\1\7\0\4\1\1t\4abcd\0"));
+}
+
+Test(update, compaction_keeps_the_links_of_deleted_text_but_not_the_text)
+{
+    compacts_to(TP_SLICE("\1\2\7\0\4\1\1t\2ab\x84\7\1\2cd\1\7\1\1\2"),
+                TP_SLICE("\1\3\7\0\4\1\1t\1a\x81\7\0\2\x84\7\2\1d\1\7\1\1\2"));
+}
+
+Test(update, compaction_collects_what_was_in_a_deleted_type)
+{
+    /* A map at clock 0, deleted; in it under "k" a text, and in that "a". */
+    compacts_to(TP_SLICE("\1\3\7\0\7\1\1t\1\x27\0\7\0\1k\2\4\0\7\1\1a\1\7\1\0\1"),
+                TP_SLICE("\1\2\7\0\1\1\1t\1\0\2\1\7\1\0\3"));
+}
+
+Test(update, compaction_holds_back_when_live_content_hangs_on_what_would_go)
+{
+    /* In the deleted map of client 7 is an "a". Client 9 wrote "bc" into the root, and the "c"
+     * names that "a" as its right neighbour. */
+    const struct tp_slice update = TP_SLICE("\2\2\11\0\4\1\1t\1b\xc4\11\0\7\1\1c"
+                                            "\2\7\0\7\1\1t\1\4\0\7\0\1a\1\7\1\0\1");
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+    bool guarded;
+
+    cr_assert_eq(tp_update_compact(update, TP_UPDATE_V1, &out, &guarded), TP_OK);
+
+    cr_assert(guarded);
+    is(&out, TP_SLICE("\2\2\11\0\4\1\1t\1b\xc4\11\0\7\1\1c"
+                      "\2\7\0\1\1\1t\1\4\0\7\0\1a\1\7\1\0\1"));
+}
+
+/* ---- the report -------------------------------------------------------------------------------*/
+
+Test(update, report_counts_and_names_what_is_missing)
+{
+    struct tp_update_report report;
+
+    cr_assert_eq(tp_update_inspect(TP_SLICE(HOLED), TP_UPDATE_V1, &report), TP_OK);
+
+    cr_assert_eq(report.struct_count, 3);
+    cr_assert_eq(report.gc_count, 1);
+    cr_assert_eq(report.skip_count, 1);
+    cr_assert_eq(report.gap_count, 1);
+    cr_assert_eq(report.pending_link_count, 1, "the origin of x is in the hole");
+    cr_assert_not(report.complete);
+}
+
+Test(update, report_finds_clients_that_wait_for_each_other_but_not_who_waits_for_them)
+{
+    /* 9 waits for 3 and 3 for 9; 2 waits for 3. */
+    const struct tp_slice update =
+        TP_SLICE("\3\1\11\0\x84\3\0\1a\1\3\0\x84\11\0\1b\1\2\0\x84\3\0\1c\0");
+    struct tp_update_report report;
+
+    cr_assert_eq(tp_update_inspect(update, TP_UPDATE_V1, &report), TP_OK);
+
+    cr_assert_eq(report.cycle_client_count, 2);
+    cr_assert_eq(report.pending_link_count, 0);
+}
+
+Test(update, report_has_one_hash_for_both_encodings)
+{
+    struct tp_update_report v1, v2;
+    struct tp_buffer other = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_convert(TP_SLICE(ABCD), TP_UPDATE_V1, TP_UPDATE_V2, &other), TP_OK);
+    cr_assert_eq(tp_update_inspect(TP_SLICE(ABCD), TP_UPDATE_V1, &v1), TP_OK);
+    cr_assert_eq(tp_update_inspect(tp_buffer_slice(&other), TP_UPDATE_V2, &v2), TP_OK);
+
+    cr_assert_eq(v1.hash, v2.hash);
+    tp_buffer_finish(&other);
+}
+
+/* ---- pieces -----------------------------------------------------------------------------------*/
+
+Test(update, pieces_follow_what_they_depend_on)
+{
+    /* 9 wrote "x" behind the second of 7's structs, so that 7 comes first though 9 stands first. */
+    const struct tp_slice update =
+        TP_SLICE("\2\1\11\0\x84\7\3\1x\2\7\0\4\1\1t\2ab\x84\7\1\2cd\1\7\1\0\1");
+    struct tp_buffer piece = tp_buffer_growing(SIZE_MAX), next = tp_buffer_growing(SIZE_MAX);
+    bool is_last;
+
+    cr_assert_eq(tp_update_piece(update, TP_SLICE("\0"), 1, &piece, &next, &is_last), TP_OK);
+    cr_assert_not(is_last);
+    is(&piece, TP_SLICE(AB));
+    is(&next, TP_SLICE("\1\7\2"));
+
+    piece = next = tp_buffer_growing(SIZE_MAX);
+    cr_assert_eq(tp_update_piece(update, TP_SLICE("\1\7\2"), 1, &piece, &next, &is_last), TP_OK);
+    cr_assert_not(is_last);
+    is(&piece, TP_SLICE(CD));
+    is(&next, TP_SLICE("\1\7\4"));
+
+    piece = next = tp_buffer_growing(SIZE_MAX);
+    cr_assert_eq(tp_update_piece(update, TP_SLICE("\1\7\4"), 100, &piece, &next, &is_last), TP_OK);
+    cr_assert(is_last);
+    is(&piece, TP_SLICE("\1\1\11\0\x84\7\3\1x\1\7\1\0\1"));
+    is(&next, TP_SLICE("\2\11\1\7\4"));
+}
+
+Test(update, the_last_piece_has_what_waits_for_something_that_is_not_there)
+{
+    struct tp_buffer piece = tp_buffer_growing(SIZE_MAX), next = tp_buffer_growing(SIZE_MAX);
+    bool is_last;
+
+    cr_assert_eq(tp_update_piece(TP_SLICE(HOLED), TP_SLICE("\0"), 14, &piece, &next, &is_last),
+                 TP_OK);
+    cr_assert_not(is_last);
+    is(&piece, TP_SLICE("\1\2\7\0\4\1\1t\2ab\0\3\0"));
+    is(&next, TP_SLICE("\1\7\5"));
+
+    piece = next = tp_buffer_growing(SIZE_MAX);
+    cr_assert_eq(tp_update_piece(TP_SLICE(HOLED), TP_SLICE("\1\7\5"), 14, &piece, &next, &is_last),
+                 TP_OK);
+    cr_assert(is_last);
+    is(&piece, TP_SLICE("\1\1\7\7\x84\7\6\1x\1\7\1\1\1"));
+    is(&next, TP_SLICE("\1\7\5"));
+}
+
+Test(update, a_piece_is_never_without_progress_though_a_struct_is_larger)
+{
+    struct tp_buffer piece = tp_buffer_growing(SIZE_MAX), next = tp_buffer_growing(SIZE_MAX);
+    bool is_last;
+
+    cr_assert_eq(tp_update_piece(TP_SLICE(ABCD), TP_SLICE("\0"), 0, &piece, &next, &is_last),
+                 TP_OK);
+
+    cr_assert_not(is_last);
+    is(&piece, TP_SLICE(AB));
+    is(&next, TP_SLICE("\1\7\2"));
+}
