@@ -70,8 +70,8 @@ void tp_reactor_submit(struct tp_reactor *reactor);
 uint64_t tp_reactor_now_ns(const struct tp_reactor *reactor);  /* monotonic, as of this tick */
 uint64_t tp_reactor_wall_ms(const struct tp_reactor *reactor); /* Unix time, as of this tick */
 
-/* Arms or re-arms; accurate to about a millisecond, never early. A time that has passed fires at
- * the next poll; nothing fires inside the call. Set and stop are O(1). */
+/* Arms or re-arms; accurate to about a millisecond, never early. A time that has passed fires in
+ * this poll or at the next one; nothing fires inside the call. Set and stop are O(1). */
 void tp_timer_init(struct tp_timer *timer, void (*fired)(struct tp_timer *timer));
 void tp_timer_set(struct tp_reactor *reactor, struct tp_timer *timer, uint64_t at_ns);
 void tp_timer_stop(struct tp_reactor *reactor, struct tp_timer *timer);

@@ -18,7 +18,8 @@
 #define TP_WHEEL_LEVEL_COUNT 7u
 
 struct tp_wheel {
-    uint64_t now;                            /* ticks; everything up to here has been dealt with */
+    uint64_t now;    /* ticks; everything up to here has been dealt with */
+    uint64_t now_ns; /* the same, exactly: what is due by then need not wait for the next tick */
     uint64_t occupied[TP_WHEEL_LEVEL_COUNT]; /* bit n: slot n is not empty */
     struct tp_link slots[TP_WHEEL_LEVEL_COUNT][64];
     struct tp_link due; /* will fire at the next poll */

@@ -187,6 +187,7 @@ void tp_reactor_poll(struct tp_reactor *reactor)
     reactor->counts.turns++;
     reactor->awake = false;
     read_clocks(reactor);
+    reactor->wheel.now_ns = reactor->now_ns; /* a timer for now is due in this poll already */
     tp_post_read(reactor);
     /* At most what is there now: more can only come when somebody enters the kernel. */
     for (unsigned left = io_uring_cq_ready(&reactor->ring); left > 0; left--) {

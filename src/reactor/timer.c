@@ -4,7 +4,7 @@
 
 void tp_wheel_init(struct tp_wheel *wheel, uint64_t now_ns)
 {
-    *wheel = (struct tp_wheel){.now = now_ns >> TP_WHEEL_SHIFT};
+    *wheel = (struct tp_wheel){.now = now_ns >> TP_WHEEL_SHIFT, .now_ns = now_ns};
     for (uint32_t level = 0; level < TP_WHEEL_LEVEL_COUNT; level++)
         for (uint32_t slot = 0; slot < 64; slot++)
             tp_link_init(&wheel->slots[level][slot]);
@@ -19,7 +19,7 @@ static void place(struct tp_wheel *wheel, struct tp_timer *timer)
 
     if (tick > TICK_MAX)
         tick = TICK_MAX; /* in 139 years */
-    if (tick <= wheel->now) {
+    if (tick <= wheel->now || timer->at_ns <= wheel->now_ns) {
         tp_link_insert(&wheel->due, &timer->link);
         return;
     }
@@ -84,6 +84,7 @@ void tp_wheel_advance(struct tp_wheel *wheel, uint64_t now_ns)
     }
     if (now > wheel->now)
         wheel->now = now;
+    wheel->now_ns = now_ns;
 
     /* A list of its own: what the callbacks set to a time that has passed waits for the next turn,
      * so that a timer that always re-arms itself cannot hold the loop. */
