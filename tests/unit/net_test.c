@@ -930,7 +930,7 @@ Test(net, pings_a_silent_client_and_drops_a_dead_one)
 {
     struct server server = {.limits = tp_net_limits_default};
     server.limits.ping_time_ns = 30 * MS;
-    server.limits.dead_time_ns = 120 * MS;
+    server.limits.dead_time_ns = 900 * MS;
     start(&server);
     struct inbox inbox = open_websocket(&server);
 
