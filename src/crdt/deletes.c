@@ -31,6 +31,13 @@ static void grow(struct tp_ranges *ranges)
     ranges->room = room;
 }
 
+void tp_ranges_push(struct tp_ranges *ranges, uint64_t client, uint64_t from, uint64_t to)
+{
+    if (ranges->count == ranges->room)
+        grow(ranges);
+    ranges->items[ranges->count++] = (struct tp_range){client, from, to};
+}
+
 void tp_ranges_add(struct tp_ranges *ranges, uint64_t client, uint64_t from, uint64_t to)
 {
     if (from == to)
@@ -56,9 +63,7 @@ void tp_ranges_add(struct tp_ranges *ranges, uint64_t client, uint64_t from, uin
             ranges->sorted = false;
         }
     }
-    if (ranges->count == ranges->room)
-        grow(ranges);
-    ranges->items[ranges->count++] = (struct tp_range){client, from, to};
+    tp_ranges_push(ranges, client, from, to);
 }
 
 static bool before(const struct tp_range *a, const struct tp_range *b)
@@ -110,7 +115,7 @@ static bool sort_by_digit(const struct tp_range *from, struct tp_range *to, size
 static void sort_many(struct tp_ranges *ranges)
 {
     const size_t count = ranges->count;
-    struct tp_range *const spare = malloc(ranges->room * sizeof *spare);
+    struct tp_range *const spare = malloc(count * sizeof *spare);
     size_t *const starts = malloc(DIGIT_COUNT * sizeof *starts);
     TP_ASSERT(spare != NULL && starts != NULL);
 
@@ -140,14 +145,19 @@ static void sort_many(struct tp_ranges *ranges)
     free(starts);
 }
 
-void tp_ranges_sort(struct tp_ranges *ranges)
+void tp_ranges_order(struct tp_ranges *ranges)
 {
-    if (ranges->sorted)
-        return;
     if (ranges->count < RADIX_FROM)
         sort_few(ranges->items, ranges->count);
     else
         sort_many(ranges);
+}
+
+void tp_ranges_sort(struct tp_ranges *ranges)
+{
+    if (ranges->sorted)
+        return;
+    tp_ranges_order(ranges);
 
     size_t kept = 0;
     for (size_t i = 1; i < ranges->count; i++) {

@@ -33,7 +33,14 @@ static inline void tp_ranges_init(struct tp_ranges *ranges)
 
 void tp_ranges_finish(struct tp_ranges *ranges);
 
+/* Puts it behind the others as it is: for lists that are to be ordered, not joined. */
+void tp_ranges_push(struct tp_ranges *ranges, uint64_t client, uint64_t from, uint64_t to);
+
 void tp_ranges_add(struct tp_ranges *ranges, uint64_t client, uint64_t from, uint64_t to);
+
+/* Brings the items in order, clients descending and `from` ascending, equal ones as they came, and
+ * leaves them apart: for lists of other things that have a client and a clock. */
+void tp_ranges_order(struct tp_ranges *ranges);
 
 /* Normal form: clients descending, ranges ascending, touching ones joined, none empty. */
 void tp_ranges_sort(struct tp_ranges *ranges);

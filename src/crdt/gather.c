@@ -7,6 +7,9 @@ void tp_gather_init(struct tp_gather *gather)
     gather->appending = true;
     gather->normal = true;
     gather->split_count = 0;
+    gather->add_count = 0;
+    gather->starts_from = 0;
+    tp_ranges_init(&gather->starts);
     gather->lane_count = 0;
     gather->error = NULL;
     tp_ranges_init(&gather->deletes);
@@ -18,6 +21,7 @@ void tp_gather_finish(struct tp_gather *gather)
         tp_buffer_finish(&gather->lanes[i].body);
     gather->lane_count = 0;
     tp_ranges_finish(&gather->deletes);
+    tp_ranges_finish(&gather->starts);
 }
 
 /* NULL: all lanes belong to others. */
@@ -111,6 +115,7 @@ enum tp_status tp_gather_add(struct tp_gather *gather, struct tp_slice update,
         goto malformed;
     uint64_t client = UINT64_MAX;
     bool skip_misplaced = false;
+    bool started = false;
     while (tp_walk_next(&walk, &s)) {
         bool switched = false;
         if (unlikely(walk.new_block)) {
@@ -129,8 +134,12 @@ enum tp_status tp_gather_add(struct tp_gather *gather, struct tp_slice update,
             continue;
         }
         skipped = false;
-        if (!gather->appending)
+        if (!gather->appending) {
+            if (!started && gather->starts_from > 0)
+                tp_ranges_push(&gather->starts, s.client, s.clock, gather->add_count);
+            started = true;
             continue;
+        }
         if (unlikely(lane == NULL)) {
             lane = find_lane(gather, s.client);
             switched = true;
@@ -146,6 +155,9 @@ enum tp_status tp_gather_add(struct tp_gather *gather, struct tp_slice update,
     if (lane != NULL)
         flush(lane, &run);
     skip_misplaced |= skipped && client != UINT64_MAX;
+    gather->add_count++;
+    if (!gather->appending && gather->starts_from == 0)
+        gather->starts_from = gather->add_count;
     gather->normal &= walk.ordered && walk.minimal && deletes.normal && !skip_misplaced;
     return TP_OK;
 

@@ -1,5 +1,7 @@
 #include "crdt/merge.h"
 
+#define HEAP_ROOM_FIRST 16u
+
 /* Stands at a struct that is no Skip. */
 struct cursor {
     const uint8_t *at;
@@ -9,6 +11,7 @@ struct cursor {
     uint32_t structs_left;
     uint32_t blocks_left;
     uint32_t update;
+    uint32_t blocks_behind; /* of a late cursor: from its first block to the update's end */
 };
 
 /* The struct that is held back: what comes next decides how it is written. */
@@ -26,11 +29,18 @@ struct held {
     uint32_t update;
 };
 
+/* Every update waits in a sorted list until its first struct is due, and most are through then.
+ * Only those that have more go on as cursors, in a heap that stays small. */
 struct merge {
     const struct tp_slice *updates;
+    size_t update_count;
     enum tp_dialect_form form;
+    struct tp_ranges *starts; /* client, clock; `to` is the update, or behind them a late cursor */
+    size_t next_start;
+    struct cursor *late; /* the second and further cursors of updates that are out of order */
+    size_t late_count;
     struct cursor *heap;
-    size_t count;
+    size_t count, room;
     int64_t handled;
     struct held held;
     struct tp_blocks blocks;
@@ -62,6 +72,14 @@ static void sift_down(struct cursor *heap, size_t count, size_t hole, struct cur
     heap[hole] = moving;
 }
 
+/* Puts `moving`, which is new, at `hole` or above it. */
+static void sift_up(struct cursor *heap, size_t hole, struct cursor moving)
+{
+    for (; hole > 0 && before(&moving, &heap[(hole - 1) / 2]); hole = (hole - 1) / 2)
+        heap[hole] = heap[(hole - 1) / 2];
+    heap[hole] = moving;
+}
+
 static void save(struct cursor *cursor, const struct tp_walk *walk, const struct tp_struct *s)
 {
     cursor->at = s->at;
@@ -71,32 +89,60 @@ static void save(struct cursor *cursor, const struct tp_walk *walk, const struct
     cursor->blocks_left = (uint32_t)walk->blocks_left;
 }
 
+static void add_start(struct merge *merge, const struct tp_struct *s, uint64_t number)
+{
+    tp_ranges_push(merge->starts, s->client, s->clock, number);
+}
+
+static bool open_update(const struct merge *merge, uint32_t update, struct tp_walk *walk,
+                        struct tp_struct *s)
+{
+    TP_ASSERT(tp_walk_open(walk, merge->updates[update], merge->form, &tp_update_limits_default));
+    return tp_walk_next_real(walk, s);
+}
+
 /* The cursors of one update: one, or one for each run of blocks with descending clients. */
-static void add_cursors(struct merge *merge, uint32_t update, bool may_be_split)
+static void add_starts(struct merge *merge, uint32_t update, bool may_be_split)
 {
     struct tp_walk walk;
     struct tp_struct s;
 
-    TP_ASSERT(tp_walk_open(&walk, merge->updates[update], merge->form, &tp_update_limits_default));
-    walk.root_name_size_max = UINT32_MAX;
-    if (!tp_walk_next_real(&walk, &s))
+    if (!open_update(merge, update, &walk, &s))
         return;
-    struct cursor *cursor = &merge->heap[merge->count++];
-    *cursor = (struct cursor){.update = update, .seq = update};
-    save(cursor, &walk, &s);
+    add_start(merge, &s, update);
     if (!may_be_split)
         return;
 
     uint64_t client = s.client;
     while (tp_walk_next_real(&walk, &s)) {
         if (walk.new_block && s.client >= client) {
-            cursor->blocks_left -= (uint32_t)walk.blocks_left + 1; /* it ends before this block */
-            cursor = &merge->heap[merge->count++];
-            *cursor = (struct cursor){.update = update, .seq = update};
+            struct cursor *const cursor = &merge->late[merge->late_count++];
+            *cursor =
+                (struct cursor){.update = update, .blocks_behind = (uint32_t)walk.blocks_left + 1};
             save(cursor, &walk, &s);
+            if (merge->late_count > 1 && cursor[-1].update == update)
+                cursor[-1].blocks_left -= cursor->blocks_behind;
+            add_start(merge, &s, merge->update_count + merge->late_count - 1);
         }
         client = s.client;
     }
+}
+
+/* An update that was split goes only as far as its first late cursor begins. */
+static void end_early(const struct merge *merge, uint32_t update, struct tp_walk *walk)
+{
+    size_t low = 0;
+    size_t high = merge->late_count;
+
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (merge->late[middle].update < update)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < merge->late_count && merge->late[low].update == update)
+        walk->blocks_left -= merge->late[low].blocks_behind;
 }
 
 static void emit(struct merge *merge)
@@ -137,62 +183,115 @@ static void hold(struct merge *merge, const struct tp_struct *s, uint32_t update
     };
 }
 
-/* One step of section 7.2 with the first cursor of the heap. */
-static void step(struct merge *merge)
+/* One step of section 7.2: `s` is what the walk stands at, of `update`. False: it is through. */
+static bool step(struct merge *merge, uint32_t update, struct tp_walk *walk, struct tp_struct *s)
 {
-    struct cursor cursor = merge->heap[0];
     struct held *const held = &merge->held;
-    const struct tp_slice update = merge->updates[cursor.update];
-    const uint64_t client = cursor.client;
-    struct tp_walk walk;
-    struct tp_struct s;
-    bool any;
+    const uint64_t client = s->client;
+    bool any = true;
 
-    tp_walk_resume(&walk, cursor.at, update.data + update.size, merge->form, client, cursor.clock,
-                   cursor.structs_left, cursor.blocks_left);
-    any = tp_walk_next(&walk, &s);
-    TP_ASSERT(any);
     if (held->any) {
         bool moved = false;
-        while (any && tp_struct_end(&s) <= held->end && s.client >= held->client) {
-            any = tp_walk_next_real(&walk, &s);
+        while (any && tp_struct_end(s) <= held->end && s->client >= held->client) {
+            any = tp_walk_next_real(walk, s);
             moved = true;
         }
-        if (!any || s.client != client || (moved && s.clock > held->end))
-            goto again;
+        if (!any || s->client != client || (moved && s->clock > held->end))
+            return any;
         if (client != held->client) {
             emit(merge);
-            hold(merge, &s, cursor.update, 0);
-            any = tp_walk_next_real(&walk, &s);
-        } else if (held->end < s.clock) {
+            hold(merge, s, update, 0);
+            any = tp_walk_next_real(walk, s);
+        } else if (held->end < s->clock) {
             emit(merge);
             *held = (struct held){.any = true,
                                   .ref = TP_REF_SKIP,
                                   .remade = true,
                                   .client = client,
                                   .clock = held->end,
-                                  .end = s.clock};
-        } else if (held->ref == TP_REF_GC && s.ref == TP_REF_GC) {
-            held->end = tp_struct_end(&s);
+                                  .end = s->clock};
+        } else if (held->ref == TP_REF_GC && s->ref == TP_REF_GC) {
+            held->end = tp_struct_end(s);
             held->remade = true;
         } else {
-            const uint64_t cut = held->end - s.clock;
+            const uint64_t cut = held->end - s->clock;
             emit(merge);
-            hold(merge, &s, cursor.update, cut);
-            any = tp_walk_next_real(&walk, &s);
+            hold(merge, s, update, cut);
+            any = tp_walk_next_real(walk, s);
         }
     } else {
-        hold(merge, &s, cursor.update, 0);
-        any = tp_walk_next_real(&walk, &s);
+        hold(merge, s, update, 0);
+        any = tp_walk_next_real(walk, s);
     }
-    while (any && s.client == client && s.clock == held->end) {
+    while (any && s->client == client && s->clock == held->end) {
         emit(merge);
-        hold(merge, &s, cursor.update, 0);
-        any = tp_walk_next_real(&walk, &s);
+        hold(merge, s, update, 0);
+        any = tp_walk_next_real(walk, s);
     }
+    return any;
+}
 
-again:
-    if (any) {
+static void resume(const struct merge *merge, const struct cursor *cursor, struct tp_walk *walk,
+                   struct tp_struct *s)
+{
+    const struct tp_slice update = merge->updates[cursor->update];
+
+    tp_walk_resume(walk, cursor->at, update.data + update.size, merge->form, cursor->client,
+                   cursor->clock, cursor->structs_left, cursor->blocks_left);
+    TP_ASSERT(tp_walk_next(walk, s));
+}
+
+/* Updates lie anywhere in memory: asked for early, first where they are, then themselves. */
+static void fetch_ahead(const struct merge *merge)
+{
+    const size_t ahead = merge->next_start + TP_AHEAD;
+    const struct tp_range *const items = merge->starts->items;
+
+    if (ahead + TP_AHEAD >= merge->starts->count)
+        return;
+    if (items[ahead].to < merge->update_count)
+        __builtin_prefetch(merge->updates[items[ahead].to].data);
+    if (items[ahead + TP_AHEAD].to < merge->update_count)
+        __builtin_prefetch(&merge->updates[items[ahead + TP_AHEAD].to]);
+}
+
+/* The update, or the late cursor, at the head of the list of starts. */
+static void run_start(struct merge *merge)
+{
+    const uint64_t number = merge->starts->items[merge->next_start++].to;
+    struct cursor cursor = {.update = (uint32_t)number};
+    struct tp_walk walk;
+    struct tp_struct s;
+
+    fetch_ahead(merge);
+    if (number < merge->update_count) {
+        TP_ASSERT(open_update(merge, cursor.update, &walk, &s));
+        if (merge->late_count > 0)
+            end_early(merge, cursor.update, &walk);
+    } else {
+        cursor = merge->late[number - merge->update_count];
+        resume(merge, &cursor, &walk, &s);
+    }
+    if (!step(merge, cursor.update, &walk, &s))
+        return;
+    save(&cursor, &walk, &s);
+    cursor.seq = -++merge->handled;
+    if (merge->count == merge->room) {
+        merge->room = merge->room == 0 ? HEAP_ROOM_FIRST : merge->room * 2;
+        merge->heap = realloc(merge->heap, merge->room * sizeof *merge->heap);
+        TP_ASSERT(merge->heap != NULL);
+    }
+    sift_up(merge->heap, merge->count++, cursor);
+}
+
+static void run_cursor(struct merge *merge)
+{
+    struct cursor cursor = merge->heap[0];
+    struct tp_walk walk;
+    struct tp_struct s;
+
+    resume(merge, &cursor, &walk, &s);
+    if (step(merge, cursor.update, &walk, &s)) {
         save(&cursor, &walk, &s);
         cursor.seq = -++merge->handled;
         sift_down(merge->heap, merge->count, 0, cursor);
@@ -201,11 +300,44 @@ again:
     }
 }
 
+/* Is a cursor due rather than the next start? Cursors come first among equals. */
+static bool cursor_is_due(const struct merge *merge)
+{
+    if (merge->count == 0)
+        return false;
+    if (merge->next_start == merge->starts->count)
+        return true;
+    const struct tp_range *const start = &merge->starts->items[merge->next_start];
+    if (merge->heap[0].client != start->client)
+        return merge->heap[0].client > start->client;
+    return merge->heap[0].clock <= start->from;
+}
+
+static void reverse(struct tp_range *items, size_t from, size_t to)
+{
+    while (from + 1 < to) {
+        const struct tp_range swap = items[from];
+        items[from++] = items[--to];
+        items[to] = swap;
+    }
+}
+
+/* The first `count` of `end` items go behind the others. */
+static void turn(struct tp_range *items, size_t count, size_t end)
+{
+    if (count == 0 || count == end)
+        return;
+    reverse(items, 0, count);
+    reverse(items, count, end);
+    reverse(items, 0, end);
+}
+
 enum tp_status tp_gather_merge(struct tp_gather *gather, const struct tp_slice *updates,
                                size_t count, enum tp_dialect_form form, struct tp_buffer *out)
 {
     struct merge merge = {
         .updates = updates,
+        .update_count = count,
         .form = form == TP_FORM_V1 ? TP_FORM_V1_TRUSTED : form, /* gathering has checked them */
     };
 
@@ -214,22 +346,35 @@ enum tp_status tp_gather_merge(struct tp_gather *gather, const struct tp_slice *
             return TP_FULL; /* cursors count with 32 bits */
     if (count > UINT32_MAX)
         return TP_FULL;
-    merge.heap = malloc((count + gather->split_count + 1) * sizeof *merge.heap);
-    TP_ASSERT(merge.heap != NULL);
-    tp_blocks_init(&merge.blocks, out);
-    for (size_t i = 0; i < count; i++)
-        add_cursors(&merge, (uint32_t)i, gather->split_count > 0);
-    TP_ASSERT(merge.count <= count + gather->split_count);
-    for (size_t i = merge.count / 2; i-- > 0;)
-        sift_down(merge.heap, merge.count, i, merge.heap[i]);
+    merge.starts = &gather->starts;
+    merge.late = malloc((gather->split_count + 1) * sizeof *merge.late);
+    TP_ASSERT(merge.late != NULL);
+    /* Gathering has noted where updates start from when it gave up; not so where they are split. */
+    size_t missing = gather->starts_from;
+    if (gather->split_count > 0) {
+        gather->starts.count = 0;
+        missing = count;
+    }
+    const size_t noted = gather->starts.count;
+    for (size_t i = 0; i < missing; i++)
+        add_starts(&merge, (uint32_t)i, gather->split_count > 0);
+    turn(gather->starts.items, noted, gather->starts.count); /* equals keep the updates' order */
+    tp_ranges_order(merge.starts);
 
-    while (merge.count > 0)
-        step(&merge);
+    tp_blocks_init(&merge.blocks, out);
+    for (;;) {
+        if (cursor_is_due(&merge))
+            run_cursor(&merge);
+        else if (merge.next_start < merge.starts->count)
+            run_start(&merge);
+        else
+            break;
+    }
     if (merge.held.any)
         emit(&merge);
-
     tp_blocks_close(&merge.blocks);
     tp_blocks_finish(&merge.blocks);
+    free(merge.late);
     free(merge.heap);
     tp_ranges_sort(&gather->deletes);
     tp_ranges_write_v1(&gather->deletes, out);
@@ -243,8 +388,11 @@ enum tp_status tp_merge(const struct tp_slice *updates, size_t count, enum tp_di
     enum tp_status status = TP_OK;
 
     tp_gather_init(&gather);
-    for (size_t i = 0; i < count && status == TP_OK; i++)
+    for (size_t i = 0; i < count && status == TP_OK; i++) {
+        if (i + TP_AHEAD < count)
+            __builtin_prefetch(updates[i + TP_AHEAD].data);
         status = tp_gather_add(&gather, updates[i], form);
+    }
     if (status == TP_OK && count == 1 && gather.normal)
         tp_write_raw(out, updates[0]);
     else if (status == TP_OK && gather.appending)

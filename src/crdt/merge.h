@@ -12,6 +12,9 @@
 
 #define TP_LANE_COUNT_MAX 12u
 #define TP_LANE_INLINE 384u
+#define TP_AHEAD                                                                    \
+    12u /* updates: far enough for memory to answer, near enough to stay in a cache \
+         */
 
 struct tp_lane { /* the structs of one client */
     uint64_t client;
@@ -28,8 +31,11 @@ struct tp_gather {
     bool appending;     /* every struct so far could be appended */
     bool normal;        /* every update so far was in normal form */
     size_t split_count; /* blocks out of order: each is treated as an update of its own */
+    size_t add_count;   /* updates */
     uint32_t lane_count;
     const char *error;
+    struct tp_ranges starts; /* of updates from `starts_from` on: first client and clock, number */
+    size_t starts_from;
     struct tp_ranges deletes;
     struct tp_lane lanes[TP_LANE_COUNT_MAX];
     uint8_t inline_body[TP_LANE_INLINE]; /* of the first lane */

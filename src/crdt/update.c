@@ -31,34 +31,54 @@ static enum tp_status merge_v2(const struct tp_slice *updates, size_t count, str
     uint8_t memory[SMALL_SIZE], result_memory[SMALL_SIZE];
     struct tp_buffer x = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
     struct tp_buffer result = tp_buffer_starting(result_memory, sizeof result_memory, SIZE_MAX);
+    struct tp_slice *slices = NULL;
+    size_t gone = 0; /* the first updates, whose expansion was given up */
     struct tp_gather gather;
     enum tp_status status = TP_OK;
 
     tp_gather_init(&gather);
     for (size_t i = 0; i < count && status == TP_OK; i++) {
-        x.size = 0;
+        if (i + TP_AHEAD < count)
+            __builtin_prefetch(updates[i + TP_AHEAD].data);
+        if (gather.appending) {
+            x.size = 0;
+            gone = i;
+        } else if (slices == NULL) {
+            slices = malloc(count * sizeof *slices);
+            TP_ASSERT(slices != NULL);
+            slices[gone].size = 0;
+        }
+        const size_t start = x.size;
         status = read_x(updates[i], &x);
+        if (slices != NULL)
+            slices[i].size = start; /* where it begins, until the buffer no longer moves */
         if (status == TP_OK)
-            status = tp_gather_add(&gather, tp_buffer_slice(&x), TP_FORM_X);
+            status = tp_gather_add(&gather, (struct tp_slice){x.data + start, x.size - start},
+                                   TP_FORM_X);
     }
     if (status == TP_OK && gather.appending) {
         tp_gather_write(&gather, &result);
     } else if (status == TP_OK) {
-        struct tp_slice *const slices = malloc(count * sizeof *slices);
-        TP_ASSERT(slices != NULL);
-        x.size = 0;
-        for (size_t i = 0; i < count; i++) {
-            slices[i].size = x.size; /* where it begins, until the buffer no longer moves */
+        const size_t kept_size = x.size;
+        if (slices == NULL) { /* only the last update did not fit */
+            slices = malloc(count * sizeof *slices);
+            TP_ASSERT(slices != NULL);
+            slices[gone].size = 0;
+        }
+        for (size_t i = 0; i < gone; i++) {
+            slices[i].size = x.size;
             TP_ASSERT(read_x(updates[i], &x) == TP_OK);
         }
         for (size_t i = 0; i < count; i++) {
             const size_t start = slices[i].size;
-            const size_t end = i + 1 < count ? slices[i + 1].size : x.size;
+            const size_t end = i + 1 == gone    ? x.size
+                               : i + 1 == count ? kept_size
+                                                : slices[i + 1].size;
             slices[i] = (struct tp_slice){x.data + start, end - start};
         }
         status = tp_gather_merge(&gather, slices, count, TP_FORM_X, &result);
-        free(slices);
     }
+    free(slices);
     tp_gather_finish(&gather);
     if (status == TP_OK)
         status = write_x(&result, out);
