@@ -51,11 +51,23 @@ static void start_fold(struct tp_session *session, struct tp_effects *out)
 
 bool tp_content_folded(struct tp_session *session, uint64_t version, struct tp_effects *out)
 {
-    if (session->merged_version >= version)
+    if (session->merged_version >= version && session->merged != NULL)
         return true;
     if (session->fold.op == NULL && tp_session_has_room(out, 1))
         start_fold(session, out);
     return false;
+}
+
+bool tp_content_tail_is_long(const struct tp_session *session, bool at_rest)
+{
+    const struct tp_session_limits *limits = session->env->limits;
+    const size_t merged_size = session->merged == NULL ? 0 : session->merged->bytes.size;
+    const size_t scale = 1 + merged_size / limits->whole_size_max; /* a merge reads all of it */
+
+    if (at_rest && scale == 1)
+        return session->tail_count > 0;
+    return session->tail_count > limits->tail_count_max * scale ||
+           session->tail_size > limits->tail_size_max * scale / (at_rest ? 8 : 1);
 }
 
 void tp_content_worked(struct tp_session *session, struct tp_work_op *op)

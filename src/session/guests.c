@@ -316,7 +316,7 @@ void tp_guests_left(struct tp_session *session, struct tp_peer *peer, struct tp_
 {
     uint64_t counts[2] = {0};
     size_t sizes[2] = {0};
-    struct batch batches[2];
+    struct batch batches[2] = {{0}};
 
     if (peer->owned_count == 0)
         return;

@@ -73,6 +73,8 @@ enum deed_stage {
 struct deed {
     struct tp_link link;
     enum deed_stage stage;
+    bool repairs;      /* it is our own: all that the document holds ... */
+    uint32_t refusals; /* ... when the store had refused so often */
     uint64_t ticket;
     uint64_t wall_ms;
     struct tp_peer *peer;      /* who sent it; NULL: has left */
@@ -203,7 +205,8 @@ struct tp_session {
     bool closing; /* told to end */
     bool paused;  /* somebody is */
     bool unsaved; /* the store refused something that the content has */
-    bool ask_compact;
+    uint32_t refusals;
+    uint64_t repair_ns; /* unsaved: store all of it then */
 
     /* peers: told hello yet or not, or to be closed for doom_reason */
     struct tp_link joining, peers, doomed;
@@ -328,6 +331,8 @@ void tp_content_add(struct tp_session *session, struct tp_frame *frame, struct t
                     const struct tp_update_range *ranges, uint32_t range_count);
 /* True if `merged` holds everything of `version`; else it will, soon. */
 bool tp_content_folded(struct tp_session *session, uint64_t version, struct tp_effects *out);
+/* Long enough to be worth a merge; at rest a shorter one is. */
+bool tp_content_tail_is_long(const struct tp_session *session, bool at_rest);
 void tp_content_worked(struct tp_session *session, struct tp_work_op *op);
 bool tp_content_is_empty(const struct tp_session *session);
 struct tp_frame *tp_content_state_vector(struct tp_session *session);
@@ -359,6 +364,8 @@ void tp_saving_owe(struct tp_session *session, struct tp_peer *peer, enum due_ki
                    uint64_t id, struct tp_frame *echo);
 /* What waits for the document to be created will not be stored. */
 void tp_saving_fail(struct tp_session *session);
+/* What the store has refused is in the document, and its author may be gone: store all of it. */
+void tp_saving_repair(struct tp_session *session, struct tp_effects *out);
 bool tp_saving_pump(struct tp_session *session, struct tp_effects *out);
 void tp_saving_forget(struct tp_session *session, struct tp_peer *peer);
 void tp_saving_quarantine(struct tp_session *session, const struct tp_peer *peer,

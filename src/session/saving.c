@@ -7,6 +7,7 @@
 #define QUARANTINE_SIZE_MAX ((size_t)64 << 10) /* ... of at most this: 64 MiB in all */
 #define QUARANTINE_PAUSE_NS SECOND_NS          /* between two rows of one document */
 #define INVALID "invalid-update"
+#define REPAIR_NS (2 * SECOND_NS) /* after a refusal of the store, and between tries */
 
 /* What a check found, wherever it ran. */
 struct findings {
@@ -115,6 +116,13 @@ static void deed_finish(struct tp_session *session, struct deed *deed, bool fail
     tp_session_give(session, deed, sizeof *deed);
 }
 
+static void note_unsaved(struct tp_session *session)
+{
+    session->unsaved = true;
+    session->refusals++;
+    session->repair_ns = session->now_ns + REPAIR_NS;
+}
+
 void tp_saving_fail(struct tp_session *session)
 {
     TP_LIST_EACH_SAFE(link, &session->deeds)
@@ -122,7 +130,7 @@ void tp_saving_fail(struct tp_session *session)
         struct deed *deed = TP_CONTAINER(link, struct deed, link);
         if (deed->stage != DEED_WAITING)
             continue;
-        session->unsaved = true;
+        note_unsaved(session);
         deed_finish(session, deed, true);
     }
 }
@@ -571,8 +579,10 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
     }
     if (!ok) {
         session->env->counters->store_failures++;
-        session->unsaved = true;
+        note_unsaved(session);
     }
+    if (deed->repairs && ok && deed->refusals == session->refusals)
+        session->unsaved = false;
     if (creates) {
         session->creating = false;
         if (ok)
@@ -581,6 +591,23 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
             session->number = 0; /* the next one tries again */
     }
     deed_finish(session, deed, !ok);
+}
+
+void tp_saving_repair(struct tp_session *session, struct tp_effects *out)
+{
+    session->repair_ns = session->now_ns + REPAIR_NS;
+    if (session->deed_count > 0 || session->mode == TP_MODE_ENCRYPTED ||
+        tp_content_is_empty(session) || !tp_content_folded(session, session->version, out))
+        return; /* what is under way may fail too: when it is through */
+
+    struct tp_message message = {.kind = TP_MESSAGE_UPDATE};
+    message.frame = tp_frame_create(session->env->pool, tp_buffer_slice(&session->merged->bytes));
+    struct deed *deed = deed_create(session, NULL, &message, tp_frame_message(message.frame));
+    tp_message_drop(&message); /* the deed has it */
+    deed->repairs = true;
+    deed->refusals = session->refusals;
+    deed->encoding = TP_UPDATE_V1;
+    submit(session, deed, out);
 }
 
 bool tp_saving_pump(struct tp_session *session, struct tp_effects *out)

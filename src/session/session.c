@@ -407,8 +407,7 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         if (session->stage != STAGE_OPEN)
             return true;
     }
-    if ((session->tail_count > session->env->limits->tail_count_max ||
-         session->tail_size > session->env->limits->tail_size_max) &&
+    if (tp_content_tail_is_long(session, false) &&
         !tp_content_folded(session, session->version, out) && session->fold.op == NULL)
         return false;
     return tp_roster_pump(session, out) && tp_answers_pump(session, out) &&
@@ -453,7 +452,7 @@ static bool has_spare_memory(const struct tp_session *session)
         for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
             if (session->caches[i][slot].frame != NULL)
                 return true;
-    return session->tail_count > 0;
+    return tp_content_tail_is_long(session, true);
 }
 
 static void wake(struct tp_session *session, struct tp_effects *out)
@@ -467,6 +466,8 @@ static void wake(struct tp_session *session, struct tp_effects *out)
         at_ns = earlier(at_ns, session->changed_ns + session->env->limits->idle_ns);
     if (session->stage == STAGE_REFUSED)
         at_ns = earlier(at_ns, session->retry_ns);
+    if (session->stage == STAGE_OPEN && session->unsaved)
+        at_ns = earlier(at_ns, session->repair_ns);
     at_ns = earlier(at_ns, tp_replies_due_ns(session));
 
     if (at_ns == 0)
@@ -515,11 +516,13 @@ static void woke(struct tp_session *session, struct tp_effects *out)
     if (session->stage == STAGE_NEW && session->peer_count > 0)
         tp_opening_start(session, out);
     tp_guests_expire(session, out);
+    if (session->stage == STAGE_OPEN && session->unsaved && session->now_ns >= session->repair_ns)
+        tp_saving_repair(session, out);
     if (session->stage != STAGE_OPEN ||
         session->now_ns < session->changed_ns + session->env->limits->idle_ns)
         return;
     tp_content_forget_caches(session);
-    if (session->tail_count > 0)
+    if (tp_content_tail_is_long(session, true))
         tp_content_folded(session, session->version, out);
 }
 

@@ -252,6 +252,26 @@ Test(session_sync, nacks_what_the_store_refused_and_stores_it_when_it_comes_agai
     cr_assert_eq(world.counters.store_failures, 1);
 }
 
+Test(session_sync, stores_all_it_holds_when_the_store_is_well_again)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    world.store_status = TP_IO;
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_leave(&ann);
+    test_pass(&world, 3 * TEST_SECOND);
+    cr_assert_eq(world.append_count, 0);
+
+    world.store_status = TP_OK;
+    test_pass(&world, 3 * TEST_SECOND);
+
+    cr_assert_eq(world.append_count, 1);
+    test_world_reopen(&world);
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    HEARS(&ann, "step1 1:3");
+    test_say_step2(&ann, test_insert(1, 0, "abc"));
+    cr_assert_eq(world.append_count, 1, "it is known again");
+}
+
 Test(session_sync, closes_a_ywebsocket_author_whose_update_was_not_stored)
 {
     test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
