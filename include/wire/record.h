@@ -56,7 +56,8 @@ struct tp_base_record {
     struct tp_slice update;
 };
 
-/* Written when the document is created, and by each compaction. */
+/* Written when the document is created, and by each compaction. No record is the beginning of
+ * another, so that a whole one can be expected (TP_PART_EXPECT_VALUE). */
 struct tp_metadata_record {
     struct tp_slice name; /* the key in names */
     uint64_t epoch;

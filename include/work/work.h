@@ -33,7 +33,7 @@ struct tp_reactor;
 struct tp_work_pool *tp_work_pool_create(struct tp_post *post, uint32_t first_endpoint,
                                          uint32_t thread_count);
 /* After every operation was answered and every port detached. Background jobs that still wait are
- * run first. */
+ * cancelled; one that runs is waited for. */
 void tp_work_pool_destroy(struct tp_work_pool *pool);
 
 struct tp_work_port *tp_work_attach(struct tp_work_pool *pool, struct tp_reactor *reactor,
@@ -49,5 +49,6 @@ void tp_work_detach(struct tp_work_port *port);
 struct tp_work_job {
     struct tp_letter letter;
     void (*run)(struct tp_work_job *job);
+    bool cancelled; /* the pool ends: only free yourself */
 };
 void tp_work_submit_job(struct tp_work_port *port, struct tp_work_job *job, uint64_t order_key);

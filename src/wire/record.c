@@ -183,7 +183,7 @@ void tp_metadata_record_encode(const struct tp_metadata_record *record, struct t
     write_number(out, record->update_size);
     write_number(out, record->entry_count);
     tp_write_bytes(out, record->state_vector);
-    tp_write_raw(out, record->extra);
+    tp_write_bytes(out, record->extra); /* with its size: no record begins another */
 }
 
 enum tp_status tp_metadata_record_decode(struct tp_slice bytes, struct tp_metadata_record *out)
@@ -201,9 +201,9 @@ enum tp_status tp_metadata_record_decode(struct tp_slice bytes, struct tp_metada
     record.update_size = read_number(&in);
     record.entry_count = read_number(&in);
     record.state_vector = read_slice(&in);
-    record.extra = tp_read_raw(&in, tp_reader_left(&in));
+    record.extra = read_slice(&in);
     record.mode = mode;
-    if (in.bad || !is_mode(mode) ||
+    if (in.bad || tp_reader_left(&in) != 0 || !is_mode(mode) ||
         tp_record_name_key_decode(record.name, &room, &document) != TP_OK)
         return TP_MALFORMED;
     *out = record;

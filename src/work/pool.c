@@ -110,8 +110,10 @@ static void *run_worker(void *context)
             tp_reactor_stay_awake(worker->reactor);
         tp_reactor_wait(worker->reactor);
     }
-    while ((job = take_job(worker)) != NULL) /* nothing is thrown away that must free itself */
+    while ((job = take_job(worker)) != NULL) {
+        job->cancelled = true;
         job->run(job);
+    }
     tp_reactor_destroy(worker->reactor);
     return NULL;
 }

@@ -212,19 +212,13 @@ static void diff(struct tp_work_op *op)
         tp_buffer_finish(&op->v1);
 }
 
-/* One piece, whatever its size: the update library does not cut yet. Correct, but a y-websocket
- * client gets a large document in one message. */
 static void piece(struct tp_work_op *op)
 {
     op->v1 = op->sv = output();
-    enum tp_status status = tp_update_diff(op->inputs[0], TP_UPDATE_V1, op->sv_in, &op->v1);
-    if (status == TP_OK)
-        status = tp_update_state_vector(op->inputs[0], TP_UPDATE_V1, &op->sv);
-    if (status != TP_OK) {
+    const enum tp_status status = tp_update_piece(op->inputs[0], op->sv_in, op->size_max, &op->v1,
+                                                  &op->sv, &op->is_last);
+    if (status != TP_OK)
         fail(op, status, "no piece above this state vector");
-        return;
-    }
-    op->is_last = true;
 }
 
 void tp_work_run(struct tp_work_op *op)

@@ -136,6 +136,25 @@ Test(record, metadata_carries_what_it_does_not_know)
     tp_buffer_finish(&bytes);
 }
 
+Test(record, no_metadata_begins_another)
+{
+    struct tp_buffer with = tp_buffer_growing(ROOM), without = tp_buffer_growing(ROOM);
+    struct tp_metadata_record record = {.name = TP_SLICE("\0doc"), .mode = TP_MODE_PLAIN};
+    struct tp_metadata_record back;
+
+    tp_metadata_record_encode(&record, &without);
+    record.extra = TP_SLICE("more");
+    tp_metadata_record_encode(&record, &with);
+
+    cr_assert_neq(memcmp(with.data, without.data, without.size), 0);
+    for (size_t size = 0; size < with.size; size++)
+        cr_assert_eq(tp_metadata_record_decode(tp_slice_of(with.data, size), &back), TP_MALFORMED);
+    tp_buffer_append(&with, "x", 1);
+    cr_assert_eq(tp_metadata_record_decode(tp_buffer_slice(&with), &back), TP_MALFORMED);
+    tp_buffer_finish(&with);
+    tp_buffer_finish(&without);
+}
+
 Test(record, the_head_of_an_anonymous_entry_has_at_most_sixteen_bytes)
 {
     struct tp_buffer bytes = tp_buffer_growing(ROOM);
