@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #define TAIL_ROOM_FIRST 4u
+#define TAIL_ENTRY_SIZE 96u /* memory of an entry and its frame, without the update, about */
 
 bool tp_content_is_empty(const struct tp_session *session)
 {
@@ -62,12 +63,13 @@ bool tp_content_tail_is_long(const struct tp_session *session, bool at_rest)
 {
     const struct tp_session_limits *limits = session->env->limits;
     const size_t merged_size = session->merged == NULL ? 0 : session->merged->bytes.size;
-    const size_t scale = 1 + merged_size / limits->whole_size_max; /* a merge reads all of it */
+    const size_t size = session->tail_size + session->tail_count * TAIL_ENTRY_SIZE;
 
-    if (at_rest && scale == 1)
+    if (at_rest && merged_size <= limits->whole_size_max)
         return session->tail_count > 0;
-    return session->tail_count > limits->tail_count_max * scale ||
-           session->tail_size > limits->tail_size_max * scale / (at_rest ? 8 : 1);
+    /* A merge reads and writes all of it, so one is due when the document has grown by a half: then
+     * every update is read two or three times, however many there are. */
+    return size > tp_max(limits->tail_size_max, merged_size / 2) / (at_rest ? 8 : 1);
 }
 
 void tp_content_worked(struct tp_session *session, struct tp_work_op *op)

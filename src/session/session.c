@@ -17,7 +17,6 @@ const struct tp_session_limits tp_session_limits_default = {
     .delayed_count_max = 256,
     .whole_size_max = (uint64_t)1 << 20,
     .piece_size = 256 << 10,
-    .tail_count_max = 256,
     .tail_size_max = 256 << 10,
     .idle_ns = 2 * SECOND_NS,
     .compact_count = 128,

@@ -598,7 +598,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.limits.awareness_count_max = 6;
     world.limits.awareness_per_peer_max = 3;
     world.limits.presence_per_peer_max = 3;
-    world.limits.tail_count_max = 5;
+    world.limits.tail_size_max = 700;
     world.limits.compact_count = 5;
     world.limits.whole_size_max = tp_read_u8(&in) & 1 ? 40 : 1 << 20;
     world.limits.piece_size = 20;
