@@ -7,8 +7,8 @@
 #include "base/buffer.h"
 #include "wire/websocket.h"
 
-/* A chunked body may be mostly framing ("1\r\nx\r\n" carries one byte in six): this much is honest,
- * more is somebody who wants to keep us busy for nothing. */
+/* A chunked body may be mostly framing ("1\r\nx\r\n" carries one byte in six), and its chunk
+ * extensions and trailers have no end of their own. A multiple of the largest body is honest. */
 #define FRAMING_FACTOR 8u
 #define FRAMING_SIZE 1024u
 
@@ -317,16 +317,17 @@ static enum tp_status feed_head(struct tp_http_parser *parser, struct tp_slice b
     while (*taken < bytes.size) {
         const uint8_t *const at = bytes.data + *taken;
         const uint8_t *const end = memchr(at, '\n', bytes.size - *taken);
-        const size_t size = end == NULL ? bytes.size - *taken : (size_t)(end - at) + 1;
+        const size_t offered = end == NULL ? bytes.size - *taken : (size_t)(end - at) + 1;
+        const size_t size = tp_min(offered, head->size_max - head->size);
         tp_buffer_append(head, at, size);
-        if (head->full)
-            return refuse(parser, 431);
         *taken += size;
         /* A lone CR must not end a line here and not there: it is allowed before LF only. */
         for (size_t i = parser->scanned_size; i + 1 < head->size; i++)
             if (head->data[i] == '\r' && head->data[i + 1] != '\n')
                 return refuse(parser, 400);
-        parser->scanned_size = head->size - 1;
+        parser->scanned_size = head->size > 0 ? head->size - 1 : 0;
+        if (size < offered)
+            return refuse(parser, 431);
         if (end == NULL)
             return TP_MORE;
         if (head->size - parser->line_start < 2 || head->data[head->size - 2] != '\r')
@@ -344,7 +345,9 @@ static enum tp_status feed_head(struct tp_http_parser *parser, struct tp_slice b
 static enum tp_status feed_body(struct tp_http_parser *parser, struct tp_slice bytes, size_t *taken)
 {
     const char *const at = (const char *)bytes.data + *taken;
-    const llhttp_errno_t result = llhttp_execute(&parser->framing, at, bytes.size - *taken);
+    const uint64_t raw_size_max = FRAMING_SIZE + FRAMING_FACTOR * (uint64_t)parser->body_size_max;
+    const size_t size = tp_min(bytes.size - *taken, raw_size_max - parser->raw_body_size);
+    const llhttp_errno_t result = llhttp_execute(&parser->framing, at, size);
 
     if (result == HPE_PAUSED) {
         *taken += (size_t)(llhttp_get_error_pos(&parser->framing) - at);
@@ -352,9 +355,9 @@ static enum tp_status feed_body(struct tp_http_parser *parser, struct tp_slice b
     }
     if (result != HPE_OK)
         return refuse(parser, parser->refusal != 0 ? parser->refusal : 400);
-    parser->raw_body_size += bytes.size - *taken;
-    *taken = bytes.size;
-    if (parser->raw_body_size > FRAMING_SIZE + FRAMING_FACTOR * (uint64_t)parser->body.size)
+    parser->raw_body_size += size;
+    *taken += size;
+    if (*taken < bytes.size)
         return refuse(parser, 400);
     return TP_MORE;
 }
