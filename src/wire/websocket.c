@@ -64,12 +64,12 @@ static bool first_bytes_allowed(const struct tp_websocket_reader *reader, const 
     }
 }
 
-/* The whole header is in reader->head. */
-static enum tp_status begin_frame(struct tp_websocket_reader *reader)
+/* `head` is a whole header, in the input or gathered in reader->head. */
+static enum tp_status begin_frame(struct tp_websocket_reader *reader, const uint8_t *head,
+                                  size_t size)
 {
-    const uint8_t *const head = reader->head;
     const uint8_t short_size = head[1] & 0x7f;
-    struct tp_reader in = {.at = head + 2, .end = head + reader->head_size};
+    struct tp_reader in = {.at = head + 2, .end = head + size};
 
     reader->opcode = head[0] & OPCODE;
     reader->final = (head[0] & FIN) != 0;
@@ -96,6 +96,34 @@ static enum tp_status begin_frame(struct tp_websocket_reader *reader)
         return fail(reader, TP_WEBSOCKET_TOO_BIG);
     reader->message_size += reader->frame_size;
     return TP_OK;
+}
+
+/* TP_OK: a header was read, and what it says is in `reader`. */
+static enum tp_status read_head(struct tp_websocket_reader *reader, uint8_t **at, uint8_t *end)
+{
+    /* Mostly all of it is there: read it where it lies. */
+    if (reader->head_size == 0 && end - *at >= 2) {
+        const uint8_t *const head = *at;
+        const size_t size = head_size_wanted(head, 2);
+        if ((size_t)(end - head) >= size) {
+            if (!first_bytes_allowed(reader, head))
+                return fail(reader, TP_WEBSOCKET_PROTOCOL_ERROR);
+            *at += size;
+            return begin_frame(reader, head, size);
+        }
+    }
+    for (uint8_t wanted;
+         reader->head_size < (wanted = head_size_wanted(reader->head, reader->head_size));) {
+        const size_t size = tp_min((size_t)(end - *at), wanted - reader->head_size);
+        if (size == 0)
+            return TP_MORE;
+        memcpy(reader->head + reader->head_size, *at, size);
+        reader->head_size += (uint8_t)size;
+        *at += size;
+        if (reader->head_size == 2 && !first_bytes_allowed(reader, reader->head))
+            return fail(reader, TP_WEBSOCKET_PROTOCOL_ERROR);
+    }
+    return begin_frame(reader, reader->head, reader->head_size);
 }
 
 /* A control frame's payload is gathered, so that it is always handed out whole. */
@@ -158,20 +186,9 @@ enum tp_status tp_websocket_read(struct tp_websocket_reader *reader, uint8_t **a
 
     for (;;) {
         if (!reader->in_payload) {
-            uint8_t wanted = head_size_wanted(reader->head, reader->head_size);
-            while (reader->head_size < wanted) {
-                const size_t size = tp_min((size_t)(end - *at), wanted - reader->head_size);
-                if (size == 0)
-                    return TP_MORE;
-                memcpy(reader->head + reader->head_size, *at, size);
-                reader->head_size += (uint8_t)size;
-                *at += size;
-                if (reader->head_size == 2 && !first_bytes_allowed(reader, reader->head))
-                    return fail(reader, TP_WEBSOCKET_PROTOCOL_ERROR);
-                wanted = head_size_wanted(reader->head, reader->head_size);
-            }
-            if (begin_frame(reader) != TP_OK)
-                return TP_MALFORMED;
+            const enum tp_status status = read_head(reader, at, end);
+            if (status != TP_OK)
+                return status;
         } else if (*at == end) {
             return TP_MORE;
         }
@@ -248,9 +265,10 @@ void tp_websocket_seal(struct tp_frame *frame, enum tp_websocket_opcode opcode)
 
 void tp_websocket_unmask(uint8_t *bytes, size_t size, const uint8_t mask[4], uint64_t phase)
 {
-    /* 32 bytes a step by the compiler's vectors: AVX2 or twice SSE2, whatever it was told to use.
-     * The mask repeats every four bytes, so it is the same for every step. */
-    typedef uint32_t words __attribute__((vector_size(32)));
+    /* 64 bytes a step in vectors of 16, which every x86-64 and arm64 has (wider ones the compiler
+     * would take apart through memory). The mask repeats every four bytes, so it is the same for
+     * every step. */
+    typedef uint32_t words __attribute__((vector_size(16)));
     uint8_t turned[4];
     uint32_t word;
     size_t i = 0;
@@ -258,9 +276,16 @@ void tp_websocket_unmask(uint8_t *bytes, size_t size, const uint8_t mask[4], uin
     for (size_t n = 0; n < 4; n++)
         turned[n] = mask[(phase + n) & 3];
     memcpy(&word, turned, 4);
-    const words repeated = {word, word, word, word, word, word, word, word};
-    for (; size - i >= sizeof(words); i += sizeof(words)) {
-        words chunk;
+    const words repeated = {word, word, word, word};
+    for (words chunk[4]; size - i >= sizeof chunk; i += sizeof chunk) {
+        memcpy(chunk, bytes + i, sizeof chunk);
+        chunk[0] ^= repeated;
+        chunk[1] ^= repeated;
+        chunk[2] ^= repeated;
+        chunk[3] ^= repeated;
+        memcpy(bytes + i, chunk, sizeof chunk);
+    }
+    for (words chunk; size - i >= sizeof chunk; i += sizeof chunk) {
         memcpy(&chunk, bytes + i, sizeof chunk);
         chunk ^= repeated;
         memcpy(bytes + i, &chunk, sizeof chunk);
