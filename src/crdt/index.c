@@ -56,8 +56,8 @@ static void add_parts(struct tp_index *index, const struct tp_struct *s,
             (deletes->items[*at].client == s->client && deletes->items[*at].to <= clock)))
         ++*at;
     while (clock < end) {
-        const struct tp_range *const range = &deletes->items[*at];
-        if (*at == deletes->count || range->client != s->client || range->from >= end) {
+        const struct tp_range *const range = *at < deletes->count ? &deletes->items[*at] : NULL;
+        if (range == NULL || range->client != s->client || range->from >= end) {
             add_record(index, clock, s->ref, dead);
             return;
         }
