@@ -43,7 +43,7 @@ struct tp_work_op {
     /* the asker's */
     void *owner;
     uint32_t step;
-    void *route; /* the shard's: whose answer this is */
+    void *route; /* the shard's: whose answer this is; operations of one keep their order */
     uint32_t shard_index;
     struct tp_link inflight;
     struct tp_frame *frame; /* keeps inputs that lie in a message */

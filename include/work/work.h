@@ -1,8 +1,8 @@
 /* work/work.h - computation off the shard: a small pool of threads (architecture.md, last section).
  *
  * Shards only do what is bounded; what may take longer than about a millisecond comes here as a
- * tp_work_op (seam/work_op.h). Operations of one owner keep their order; each is answered exactly
- * once. */
+ * tp_work_op (seam/work_op.h). Operations of one route (a document's) keep their order; each is
+ * answered exactly once. */
 #pragma once
 
 #include "reactor/post.h"

@@ -219,7 +219,6 @@ static void work(struct tp_document *document, struct tp_work_op *op, struct tp_
 {
     struct tp_shard *shard = document->shard;
 
-    op->owner = document->session;
     op->route = document;
     op->shard_index = shard->index;
     document->inflight++;

@@ -1,6 +1,6 @@
 /* The threads.
  *
- *     ports ──errand──► thread 0 .. k-1    operations: by owner, first come first served
+ *     ports ──errand──► thread 0 .. k-1    operations: by route, first come first served
  *       ▲                    │
  *       └──same errand───────┘
  *     ports ──job─────► thread k .. n-1    background jobs: by order key; may block for long
@@ -217,7 +217,7 @@ struct tp_work_port *tp_work_attach(struct tp_work_pool *pool, struct tp_reactor
 void tp_work_submit(struct tp_work_port *port, struct tp_work_op *op)
 {
     const struct tp_work_pool *pool = port->pool;
-    const uint64_t owner = tp_hash64(tp_slice_of(&op->owner, sizeof op->owner));
+    const uint64_t order = tp_hash64(tp_slice_of(&op->route, sizeof op->route));
     struct errand *errand = port->spare;
 
     if (errand != NULL)
@@ -227,7 +227,7 @@ void tp_work_submit(struct tp_work_port *port, struct tp_work_op *op)
     TP_ASSERT(errand != NULL);
     *errand = (struct errand){.letter.kind = ERRAND, .op = op};
     port->open_count++;
-    tp_post_send(port->reactor, pool->first_endpoint + (uint32_t)(owner % pool->op_thread_count),
+    tp_post_send(port->reactor, pool->first_endpoint + (uint32_t)(order % pool->op_thread_count),
                  &errand->letter);
 }
 

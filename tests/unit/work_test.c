@@ -383,13 +383,13 @@ static void wait_for(struct office *office, uint32_t count)
     }
 }
 
-Test(work, answers_each_operation_once_and_those_of_one_owner_in_order)
+Test(work, answers_each_operation_once_and_those_of_one_document_in_order)
 {
     const struct tp_slice input = AB;
 
     for (uint32_t thread_count = 1; thread_count <= 4; thread_count++) {
         struct office office;
-        int owners[5];
+        int documents[5];
         uint32_t last[5] = {0}, seen[5] = {0};
         open_office(&office, thread_count);
         office.ops = calloc(OP_COUNT, sizeof *office.ops);
@@ -397,16 +397,16 @@ Test(work, answers_each_operation_once_and_those_of_one_owner_in_order)
             office.ops[nth] = (struct tp_work_op){.kind = TP_WORK_MERGE,
                                                   .inputs = &input,
                                                   .input_count = 1,
-                                                  .owner = &owners[nth % 5]};
+                                                  .route = &documents[nth % 5]};
             tp_work_submit(office.port, &office.ops[nth]);
         }
         wait_for(&office, OP_COUNT);
         cr_assert_eq(office.answered_count, OP_COUNT);
         for (uint32_t nth = 0; nth < OP_COUNT; nth++) {
-            const uint32_t index = office.answered[nth], owner = index % 5;
-            cr_assert(seen[owner] == 0 || index > last[owner]);
-            last[owner] = index;
-            seen[owner]++;
+            const uint32_t index = office.answered[nth], document = index % 5;
+            cr_assert(seen[document] == 0 || index > last[document]);
+            last[document] = index;
+            seen[document]++;
             cr_assert(is(&office.ops[index].v1, AB));
             tp_work_op_finish(&office.ops[index]);
         }
@@ -453,7 +453,7 @@ Test(work, a_job_that_blocks_holds_up_no_operation_and_jobs_keep_their_order)
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
     uint32_t log[10], log_count = 0, cancelled_count = 0;
     struct tp_work_op ops[20];
-    int owners[20];
+    int documents[20];
     open_office(&office, 2);
     office.ops = ops;
 
@@ -466,7 +466,7 @@ Test(work, a_job_that_blocks_holds_up_no_operation_and_jobs_keep_their_order)
                                                .name = nth});
     for (uint32_t nth = 0; nth < 20; nth++) {
         ops[nth] = (struct tp_work_op){
-            .kind = TP_WORK_MERGE, .inputs = &input, .input_count = 1, .owner = &owners[nth]};
+            .kind = TP_WORK_MERGE, .inputs = &input, .input_count = 1, .route = &documents[nth]};
         tp_work_submit(office.port, &ops[nth]);
     }
     wait_for(&office, 20);
