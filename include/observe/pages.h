@@ -66,6 +66,17 @@ struct tp_observed_store {
     uint64_t commit_ns_max;
 };
 
+#define TP_OBSERVED_COMPACT(X)                                                        \
+    X(bases, counter, "Logs folded into bases")                                       \
+    X(entries, counter, "Log entries folded")                                         \
+    X(conflicts, counter, "Times that somebody else was faster")                      \
+    X(failures, counter, "Documents left as they were: damaged, or the store failed") \
+    X(sweeps, counter, "Times that every log was looked at")
+
+struct tp_observed_compact {
+    TP_OBSERVED_COMPACT(TP_OBSERVED_FIELD)
+};
+
 struct tp_observed_process {
     uint64_t cpu_ms;          /* used so far, all threads */
     uint64_t resident_size;   /* bytes */
@@ -80,6 +91,7 @@ struct tp_observed {
     const struct tp_observed_shard *shards; /* borrowed */
     uint32_t shard_count;
     struct tp_observed_store store;
+    struct tp_observed_compact compact;
     struct tp_observed_process process;
     uint64_t wall_ms; /* now */
     uint64_t uptime_ms;

@@ -286,7 +286,8 @@ static void perform(struct tp_document *document, const struct tp_effect *effect
     case TP_EFFECT_CLOSE:
         close_member(member, effect->reason);
         break;
-    case TP_EFFECT_COMPACT: /* the log is folded when the document is read, not at rest */
+    case TP_EFFECT_COMPACT:
+        tp_server_compact(shard, effect->number);
         break;
     case TP_EFFECT_END:
         document->ended = true;

@@ -18,6 +18,11 @@ int tp_server_main(const struct tp_config *config);
 void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter);
 uint32_t tp_server_endpoint(const struct tp_server *server); /* main's */
 
+/* Folds this document's log into its base, when a worker has time. */
+void tp_server_compact(struct tp_shard *shard, uint64_t number);
+/* One step of the sweep through all logs; shard 0 asks. Returns when to ask again. */
+uint64_t tp_server_sweep(struct tp_shard *shard);
+
 /* The whole process as a page sees it. Valid during the tick. */
 void tp_server_observe(struct tp_shard *shard, struct tp_observed *out);
 

@@ -64,6 +64,14 @@ static void stop_fired(struct tp_timer *timer)
     tp_shard_stop_step(TP_CONTAINER(timer, struct tp_shard, stop_timer));
 }
 
+static void sweep_fired(struct tp_timer *timer)
+{
+    struct tp_shard *shard = TP_CONTAINER(timer, struct tp_shard, sweep_timer);
+
+    if (shard->phase == TP_SHARD_RUNNING)
+        tp_timer_set(shard->reactor, timer, tp_server_sweep(shard));
+}
+
 static void enter(struct tp_shard *shard, enum tp_shard_phase phase, uint64_t time_ns)
 {
     shard->phase = phase;
@@ -174,6 +182,8 @@ static void submit_store(struct tp_shard *shard)
 
 void tp_shard_run(struct tp_shard *shard)
 {
+    if (shard->index == 0)
+        tp_timer_set(shard->reactor, &shard->sweep_timer, tp_server_sweep(shard));
     while (shard->phase != TP_SHARD_STOPPED) {
         tp_reactor_poll(shard->reactor);
         tp_documents_trim(shard);
@@ -200,6 +210,7 @@ void tp_shard_init(struct tp_shard *shard, struct tp_server *server, const struc
     tp_link_init(&shard->store_batch);
     tp_link_init(&shard->idle);
     tp_timer_init(&shard->stop_timer, stop_fired);
+    tp_timer_init(&shard->sweep_timer, sweep_fired);
     tp_random_secret(&shard->random.state, sizeof shard->random.state);
 }
 

@@ -79,6 +79,7 @@ struct tp_shard {
     } phase;
     uint64_t phase_until_ns;
     struct tp_timer stop_timer;
+    struct tp_timer sweep_timer; /* of shard 0 */
     uint32_t close_per_step; /* connections to close at each step of the drain */
     uint32_t close_left;     /* of this step */
 

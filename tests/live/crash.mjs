@@ -7,7 +7,7 @@
 
 import assert from 'node:assert/strict';
 import * as Y from 'yjs';
-import { removeDirectory, sleep, start, temporaryDirectory } from './harness.mjs';
+import { removeDirectory, request, sleep, start, temporaryDirectory, until } from './harness.mjs';
 import { Raw } from './raw.mjs';
 import { decode, encode, envelope, openEnvelope } from './teleportal-client.mjs';
 import { syncStep1, updateOf } from './traw.mjs';
@@ -92,6 +92,10 @@ async function numbersOf(server, name) {
     return doc.getArray('numbers').toArray();
 }
 
+async function metrics(server) {
+    return (await request(`${server.http}/metrics`)).body;
+}
+
 async function verify(server, writer) {
     const numbers = await numbersOf(server, writer.name);
     const there = new Set(numbers);
@@ -112,6 +116,7 @@ export default async suite => {
             const config = { compact_count: 24 }; // so that kills also hit the folding of logs
             const writers = [];
             const moments = [];
+            let folded = 0;
             let server = await start({ cores, durability, data, config });
             suite.after(() => server.crash());
             const rounds = full ? 60 : 20;
@@ -123,6 +128,7 @@ export default async suite => {
                 const moment = 15 + random.below(random.below(3) === 0 ? 600 : 150);
                 moments.push(moment);
                 await sleep(moment);
+                folded += Number((await metrics(server)).match(/^teleportald_compact_bases_total (\d+)$/m)[1]);
                 await server.crash();
                 await Promise.all(runs);
                 server = await start({ cores, durability, data, config });
@@ -130,13 +136,17 @@ export default async suite => {
             }
             await server.stop({ keepData: true });
             server = await start({ cores, durability, data, config });
+            await until(async () => Number((await metrics(server)).match(/^teleportald_compact_sweeps_total (\d+)$/m)[1]) > 0,
+                'the sweep through all logs', 60_000);
+            assert.match(await metrics(server), /^teleportald_compact_failures_total 0$/m);
             let acked = 0, sent = 0;
             for (const writer of writers) {
                 await verify(server, writer);
                 acked += writer.acked.size;
                 sent += writer.sent;
             }
-            suite.note(`seed ${seed}: killed after ${moments.join(' ')} ms; ${acked} of ${sent} updates acknowledged`);
+            suite.note(`seed ${seed}: killed after ${moments.join(' ')} ms; ${acked} of ${sent} updates acknowledged; ${folded} logs folded`);
+            assert.ok(folded > 0, 'no log was folded before any crash');
             assert.ok(acked > rounds * 20, `only ${acked} updates were acknowledged: the test proves little`);
             await server.stop({ keepData: true });
         }, { seconds: full ? 400 : 120 });
