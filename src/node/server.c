@@ -229,6 +229,7 @@ static void start_shards(struct tp_server *server, const int cpus[])
             if (!server->slots[i].started) { /* those that never came are waited for as well */
                 pthread_mutex_lock(&server->mutex);
                 server->ended += 2;
+                pthread_cond_broadcast(&server->changed);
                 pthread_mutex_unlock(&server->mutex);
             }
 }
