@@ -46,6 +46,7 @@ static void find_parents(struct tp_index *index, const struct tp_normal *normal)
             block = &index->blocks[next_block++];
             at = block->first;
         }
+        TP_ASSERT(block != NULL); /* the first struct begins a block */
         const uint32_t first = at;
         while (records[at].clock < tp_struct_end(&s))
             at++;

@@ -80,8 +80,8 @@ struct tp_shard {
     uint64_t phase_until_ns;
     struct tp_timer stop_timer;
     struct tp_timer sweep_timer; /* of shard 0 */
-    uint32_t close_per_step; /* connections to close at each step of the drain */
-    uint32_t close_left;     /* of this step */
+    uint32_t close_per_step;     /* connections to close at each step of the drain */
+    uint32_t close_left;         /* of this step */
 
     /* What the others may see: copied at the end of each tick, word by word, with relaxed stores.
      */

@@ -215,8 +215,8 @@ static void diff(struct tp_work_op *op)
 static void piece(struct tp_work_op *op)
 {
     op->v1 = op->sv = output();
-    const enum tp_status status = tp_update_piece(op->inputs[0], op->sv_in, op->size_max, &op->v1,
-                                                  &op->sv, &op->is_last);
+    const enum tp_status status =
+        tp_update_piece(op->inputs[0], op->sv_in, op->size_max, &op->v1, &op->sv, &op->is_last);
     if (status != TP_OK)
         fail(op, status, "no piece above this state vector");
 }

@@ -67,7 +67,7 @@ void world_open(struct world *world, const struct tp_store_backend *backend,
     char directory[sizeof world->directory];
 
     snprintf(directory, sizeof directory, "%s/tp-store-XXXXXX",
-             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+             access("/dev/shm", W_OK) == 0 ? "/dev/shm" : P_tmpdir);
     cr_assert_not_null(mkdtemp(directory));
     cr_assert(world_open_at(world, backend, durability, directory));
 }
