@@ -47,7 +47,9 @@ struct tp_update_info {
     uint32_t range_count; /* clients with structs; more than were stored when above the room */
     bool empty;           /* no struct and no delete range */
     bool normal;          /* re-encoding gives the same bytes */
-    bool has_v1_form;     /* false: holds a value that V1 cannot say (section 8.3) */
+    bool relayable;   /* yjs reads from these bytes what we read: no block or range out of order,
+                       * doubled or empty, nothing behind the end */
+    bool has_v1_form; /* false: holds a value that V1 cannot say (section 8.3) */
 };
 
 /* Checks everything that section 11 demands, in one pass. `ranges` may be NULL; else up to

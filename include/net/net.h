@@ -99,6 +99,10 @@ void tp_connection_stream(struct tp_connection *connection, const char *type, st
  * bytes. TP_FULL changes nothing; TP_ABSENT: the connection is closing, and nothing changes either.
  * `document` and `class` label the entry for tp_connection_drop. An empty outbox takes a frame of
  * any size. */
+/* Answers are not dropped: TP_OUTBOX_CONTROL is refused only when more than this many times
+ * outbox_size_max is queued already. Nothing is read from a connection that has more queued than
+ * outbox_size_max, so only what it had said before can still be answered. */
+#define TP_NET_CONTROL_FACTOR 16u
 enum tp_outbox_class { TP_OUTBOX_CONTROL, TP_OUTBOX_DOCUMENT, TP_OUTBOX_AWARENESS };
 TP_MUST_CHECK enum tp_status tp_connection_send(struct tp_connection *connection,
                                                 struct tp_frame *frame, uint64_t document,

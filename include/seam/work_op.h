@@ -37,6 +37,7 @@ struct tp_work_op {
     /* VALIDATE */
     uint8_t found_encoding;
     bool is_empty;               /* no struct, no delete range */
+    bool relayable;              /* clients may get these bytes as they are (crdt/update.h) */
     uint64_t delete_range_count; /* what it says of deletions cannot be judged by clocks */
     struct tp_buffer ranges;     /* struct tp_update_range[]: the clocks it holds (crdt/update.h) */
 

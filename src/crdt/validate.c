@@ -86,7 +86,8 @@ static enum tp_status validate(struct tp_slice update, enum tp_dialect_form form
     info->delete_range_count = deletes.range_count;
     info->range_count = ranges->count;
     info->empty = struct_count == 0 && deletes.range_count == 0;
-    info->normal = walk.ordered && walk.minimal && deletes.normal && !skip_misplaced;
+    info->relayable = walk.ordered && walk.filled && deletes.normal && !skip_misplaced;
+    info->normal = info->relayable && walk.minimal;
     return TP_OK;
 
 malformed:

@@ -55,6 +55,7 @@ bool tp_walk_open(struct tp_walk *walk, struct tp_slice update, enum tp_dialect_
         .root_name_size_max = limits->root_name_size_max,
         .form = form,
         .ordered = true,
+        .filled = true,
         .minimal = true,
     };
     const uint8_t *const at =
@@ -85,7 +86,7 @@ void tp_walk_resume(struct tp_walk *walk, const uint8_t *at, const uint8_t *end,
     walk->form = form;
     walk->entered = true;
     walk->new_block = false;
-    walk->ordered = walk->minimal = true;
+    walk->ordered = walk->filled = walk->minimal = true;
     walk->error = NULL;
     remember_client(walk, client);
 }
@@ -117,7 +118,7 @@ bool tp_walk_enter(struct tp_walk *walk)
         walk->structs_left = structs;
         walk->clock = clock;
         if (structs == 0)
-            walk->minimal = false;
+            walk->filled = walk->minimal = false;
         remember_client(walk, client);
     }
     walk->new_block = true;

@@ -96,7 +96,8 @@ struct tp_walk {
     bool entered;   /* some block was entered */
     bool new_block; /* the last struct was the first to be seen of its block */
     bool ordered;   /* clients were strictly descending so far */
-    bool minimal;   /* no empty struct or block, no overlong integer, no stray bit 5 so far */
+    bool filled;    /* no empty struct or block so far */
+    bool minimal;   /* filled, no overlong integer, no stray bit 5 so far */
     const char *error;
 };
 
@@ -304,7 +305,7 @@ static inline bool tp_walk_next(struct tp_walk *walk, struct tp_struct *s)
         s->plain = minimal;
         if (likely(s->len != 0))
             return true;
-        walk->minimal = false;
+        walk->filled = walk->minimal = false;
         continue;
 
     cut:

@@ -457,6 +457,17 @@ void tp_connection_open(struct tp_net *net, int fd)
 /* ---- what the handler calls ---------------------------------------------------------------------
  */
 
+static bool has_room(const struct tp_connection *connection, size_t size,
+                     enum tp_outbox_class class)
+{
+    const struct tp_outbox *box = &connection->outbox;
+    const uint64_t size_max = connection->net->limits.outbox_size_max;
+
+    if (class == TP_OUTBOX_CONTROL)
+        return box->unsent_size <= TP_NET_CONTROL_FACTOR * size_max;
+    return box->count == 0 || box->unsent_size + size <= size_max;
+}
+
 enum tp_status tp_connection_send(struct tp_connection *connection, struct tp_frame *frame,
                                   uint64_t document, enum tp_outbox_class class)
 {
@@ -466,8 +477,7 @@ enum tp_status tp_connection_send(struct tp_connection *connection, struct tp_fr
     if ((connection->state != STATE_WEBSOCKET && connection->state != STATE_STREAM) ||
         connection->broken)
         return TP_ABSENT;
-    if (connection->outbox.count > 0 &&
-        connection->outbox.unsent_size + size > connection->net->limits.outbox_size_max)
+    if (!has_room(connection, size, class))
         return TP_FULL;
     tp_connection_queue(connection, frame, document, class);
     connection->queued_ns = now_ns(connection);

@@ -6,6 +6,8 @@
 #include "base/hash.h"
 #include "node/server.h"
 
+#define FRAME_SIZE_SLACK \
+    (64u << 10) /* above max_message_size: closed, not NACKed (spec 01 section 1.4) */
 #define UPGRADE_HEAD TP_SLICE("x-powered-by: teleportal\r\n") /* spec 01 section 4.1 */
 
 /* ---- life ---------------------------------------------------------------------------------------
@@ -265,6 +267,11 @@ static void said(struct tp_channel *channel, struct tp_slice bytes)
                 return;
             tp_channel_subscribe(channel, name);
         }
+    }
+    if (tp_client_dialect(&channel->client)->id == TP_DIALECT_TELEPORTAL &&
+        bytes.size > shard->config->max_message_size + FRAME_SIZE_SLACK) {
+        tp_channel_close(channel, TP_CLOSE_TOO_BIG);
+        return;
     }
     const enum tp_status status =
         tp_client_said(&channel->client, bytes, tp_reactor_now_ns(shard->reactor),

@@ -14,6 +14,7 @@ struct findings {
     enum tp_status status;
     enum tp_update_encoding encoding;
     bool is_empty;
+    bool relayable;
     uint64_t delete_range_count;
     const struct tp_update_range *ranges;
     size_t range_count;
@@ -349,6 +350,26 @@ static void pass_on(struct tp_session *session, const struct deed *deed, struct 
     tp_session_broadcast(out, deed->peer, audience, news);
 }
 
+/* Writes an update anew that means something, but not the same to every client. The message is ours
+ * from then on: nobody gets the bytes that came. */
+static void mend(struct tp_session *session, struct deed *deed)
+{
+    struct tp_buffer mended = tp_buffer_growing(UINT32_MAX / 2);
+    struct tp_message *message = &deed->message;
+
+    TP_ASSERT(tp_update_convert(deed->update, deed->encoding, deed->encoding, &mended) == TP_OK);
+    session->deed_size += mended.size;
+    session->deed_size -= deed->update.size;
+    tp_frame_unref(message->frame);
+    message->frame = tp_frame_create(session->env->pool, tp_buffer_slice(&mended));
+    message->kind = TP_MESSAGE_UPDATE;
+    message->dialect = TP_DIALECT_NONE;
+    message->raw = (struct tp_slice){0};
+    message->update = (struct tp_message_update){.version = 2};
+    deed->update = tp_frame_message(message->frame);
+    tp_buffer_finish(&mended);
+}
+
 /* The update is sound: into the document, to the others, to the disk. */
 static void accept(struct tp_session *session, struct deed *deed, struct findings *found,
                    struct tp_effects *out)
@@ -402,6 +423,8 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
             deed = deed_create(session, peer, message, update);
         deed->encoding = found->encoding;
         struct due *due = welcome(session, peer, message, out);
+        if (!found->relayable)
+            mend(session, deed);
         if (due != NULL && due->ticket == deed->ticket)
             due->own = true;
         accept(session, deed, found, out);
@@ -446,6 +469,7 @@ static void look_inline(struct tp_slice update, enum tp_update_encoding encoding
         found->status = TP_DENIED;
     found->encoding = encoding;
     found->is_empty = info.empty;
+    found->relayable = info.relayable;
     found->delete_range_count = info.delete_range_count;
     found->ranges = ranges;
     found->range_count = info.range_count; /* above RANGE_ROOM: not all were stored */
@@ -528,6 +552,7 @@ void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct
     struct findings found = {.status = op->status,
                              .encoding = op->found_encoding,
                              .is_empty = op->is_empty,
+                             .relayable = op->relayable,
                              .delete_range_count = op->delete_range_count,
                              .ranges = (const struct tp_update_range *)op->ranges.data,
                              .range_count = op->ranges.size / sizeof(struct tp_update_range)};

@@ -74,6 +74,7 @@ static void validate(struct tp_work_op *op)
     }
     op->found_encoding = (uint8_t)encoding;
     op->is_empty = info.empty;
+    op->relayable = info.relayable;
     op->delete_range_count = info.delete_range_count;
     op->v1 = op->v2 = output();
     if (op->want_v1 && encoding != TP_UPDATE_V1)
