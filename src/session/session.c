@@ -409,7 +409,9 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
     if (tp_content_tail_is_long(session, false) &&
         !tp_content_folded(session, session->version, out) && session->fold.op == NULL)
         return false;
-    return tp_roster_pump(session, out) && tp_answers_pump(session, out) &&
+    /* A client asks for content first and announces itself next: it gets its answers in that order,
+     * unless the first has to be computed elsewhere. */
+    return tp_answers_pump(session, out) && tp_roster_pump(session, out) &&
            tp_saving_pump(session, out) && tp_replies_pump(session, out);
 }
 
