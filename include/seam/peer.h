@@ -13,7 +13,9 @@
 enum tp_right {
     TP_MAY_READ = 1u << 0,
     TP_MAY_WRITE = 1u << 1,
+    TP_MAY_ADMIN = 1u << 2, /* includes the others */
 };
+#define TP_MAY_ALL ((uint8_t)(TP_MAY_READ | TP_MAY_WRITE | TP_MAY_ADMIN))
 
 /* To whom a broadcast goes: peers whose `audience` bit is in the broadcast's mask. */
 enum tp_audience {
