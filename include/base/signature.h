@@ -50,3 +50,7 @@ bool tp_verify_fits(const struct tp_verify_key *key, enum tp_signature_algorithm
  * others up to a millisecond: ask a worker. An ES256 signature is r and s of 32 bytes each. */
 bool tp_verify(const struct tp_verify_key *key, enum tp_signature_algorithm algorithm,
                struct tp_slice message, struct tp_slice signature);
+
+/* The library keeps what it has worked out about points of curves per thread, and is 50 times
+ * faster for it: up to 6 MB. To be called by a thread that ends. */
+void tp_verify_forget(void);

@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/list.h"
+#include "base/signature.h"
 
 enum tp_work_kind {
     TP_WORK_VALIDATE, /* inputs[0]: is it an update? -> what was found; v1 and v2, if wanted and not
@@ -16,6 +17,7 @@ enum tp_work_kind {
     TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged, sv: its state vector */
     TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
     TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, about size_max bytes -> v1, sv, is_last */
+    TP_WORK_VERIFY,   /* inputs[0], signed by inputs[1]: with which of verify.keys? */
 };
 
 struct tp_work_op {
@@ -40,6 +42,14 @@ struct tp_work_op {
     bool relayable;              /* clients may get these bytes as they are (crdt/update.h) */
     uint64_t delete_range_count; /* what it says of deletions cannot be judged by clocks */
     struct tp_buffer ranges;     /* struct tp_update_range[]: the clocks it holds (crdt/update.h) */
+
+    /* VERIFY; the keys stay with the asker. TP_DENIED: with none of them */
+    struct {
+        enum tp_signature_algorithm algorithm;
+        uint32_t key_count;
+        const struct tp_verify_key *keys;
+        uint32_t key_index; /* the answer */
+    } verify;
 
     /* the asker's */
     void *owner;

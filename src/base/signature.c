@@ -139,8 +139,6 @@ static bool verify_p256(const struct tp_verify_key *key, struct tp_slice message
         wc_ecc_verify_hash(der, der_size, digest, sizeof digest, &good, &point) != 0)
         good = 0;
     wc_ecc_free(&point);
-    /* What the library remembers about points it keeps per thread, and would be lost at its end. */
-    wc_ecc_fp_free();
     return good == 1;
 }
 
@@ -193,7 +191,6 @@ bool tp_verify_key_valid(const struct tp_verify_key *key)
             return false;
         const bool good = wc_ecc_check_key(&point) == 0;
         wc_ecc_free(&point);
-        wc_ecc_fp_free();
         return good;
     }
     case TP_VERIFY_ED25519: {
@@ -230,4 +227,9 @@ bool tp_verify(const struct tp_verify_key *key, enum tp_signature_algorithm algo
         break;
     }
     return false;
+}
+
+void tp_verify_forget(void)
+{
+    wc_ecc_fp_free();
 }

@@ -115,6 +115,7 @@ static void *run_worker(void *context)
         job->run(job);
     }
     tp_reactor_destroy(worker->reactor);
+    tp_verify_forget();
     return NULL;
 }
 

@@ -222,6 +222,17 @@ static void piece(struct tp_work_op *op)
         fail(op, status, "no piece above this state vector");
 }
 
+static void verify(struct tp_work_op *op)
+{
+    for (uint32_t i = 0; i < op->verify.key_count; i++) {
+        if (tp_verify(&op->verify.keys[i], op->verify.algorithm, op->inputs[0], op->inputs[1])) {
+            op->verify.key_index = i;
+            return;
+        }
+    }
+    fail(op, TP_DENIED, "no key of ours has signed this");
+}
+
 void tp_work_run(struct tp_work_op *op)
 {
     op->status = TP_OK;
@@ -241,6 +252,9 @@ void tp_work_run(struct tp_work_op *op)
         break;
     case TP_WORK_PIECE:
         piece(op);
+        break;
+    case TP_WORK_VERIFY:
+        verify(op);
         break;
     }
 }
