@@ -25,6 +25,7 @@ enum tp_status tp_base64url_decode(struct tp_slice text, struct tp_buffer *out)
         return TP_MALFORMED;
     if (!tp_buffer_reserve(out, text.size / 4 * 3 + 2))
         return TP_FULL;
+    TP_ASSERT(out->data != NULL); /* for the analyzer: there is room for two bytes at least */
     const size_t before = out->size;
     for (size_t i = 0; i < text.size; i++) {
         const int value = digit(text.data[i]);
