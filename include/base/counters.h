@@ -29,6 +29,10 @@
     X(outbox_full, counter, "Frames a full outbox refused")                                    \
     X(letters_sent, counter, "Messages handed to another core")                                \
     X(connections_moved, counter, "Connections moved to their document's core")                \
+    X(tokens_accepted, counter, "Tokens that were good")                                       \
+    X(tokens_refused, counter, "Handshakes refused for want of a good token")                  \
+    X(tokens_ended, counter, "Connections whose token ended or was taken back")                \
+    X(messages_denied, counter, "Messages refused for lack of permission")                     \
     X(ticks_slow, counter, "Turns of the loop over 5 ms")
 
 struct tp_counters {

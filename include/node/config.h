@@ -24,6 +24,10 @@ enum tp_config_log_level { /* the order of the choices in the table */
                            TP_CONFIG_LOG_DEBUG,
 };
 
+enum tp_config_auth { TP_CONFIG_AUTH_ANONYMOUS, TP_CONFIG_AUTH_JWT };
+
+enum tp_config_expiry { TP_CONFIG_EXPIRY_CLOSE, TP_CONFIG_EXPIRY_READ_ONLY };
+
 /* Plain: copy it, compare it, free nothing. Numbers are within the table's bounds. */
 struct tp_config {
     char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE];
@@ -49,6 +53,15 @@ struct tp_config {
     uint64_t compact_size;
     uint64_t drain_seconds;
     uint64_t worker_threads;
+    uint64_t auth;                             /* enum tp_config_auth */
+    char jwt_secret[TP_CONFIG_TEXT_SIZE];      /* never printed */
+    char jwt_secret_file[TP_CONFIG_TEXT_SIZE]; /* paths, separated by commas */
+    char jwks_file[TP_CONFIG_TEXT_SIZE];
+    char jwt_issuer[TP_CONFIG_TEXT_SIZE];
+    char jwt_audience[TP_CONFIG_TEXT_SIZE];
+    uint64_t jwt_leeway_seconds;
+    bool allow_unrestricted_tokens;
+    uint64_t token_expiry; /* enum tp_config_expiry */
 
     char error[TP_CONFIG_ERROR_SIZE]; /* after TP_CONFIG_ERROR: one sentence, no line end */
 };

@@ -42,6 +42,7 @@ enum tp_close_reason {
     TP_CLOSE_STALE_EPOCH,      /* 4409 */
     TP_CLOSE_DOCUMENT_TOO_BIG, /* 4413 */
     TP_CLOSE_LOAD_FAILED,      /* 4503 */
+    TP_CLOSE_EXPIRED,          /* 4503 too: the client may come back, with another token */
     TP_CLOSE_RATE,             /* 4529 */
 };
 

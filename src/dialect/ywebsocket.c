@@ -95,6 +95,7 @@ static uint16_t close_code(enum tp_close_reason reason)
     case TP_CLOSE_DOCUMENT_TOO_BIG:
         return 4413;
     case TP_CLOSE_LOAD_FAILED:
+    case TP_CLOSE_EXPIRED:
         return 4503;
     case TP_CLOSE_RATE:
         return 4529;

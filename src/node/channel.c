@@ -51,8 +51,27 @@ static struct tp_channel *create(struct tp_shard *shard, struct tp_connection *c
     return channel;
 }
 
+/* What is needed of an upgrade request when its answer comes later. */
+struct tp_handshake {
+    struct tp_gate_ask ask;
+    struct tp_channel *channel;
+    size_t protocol_size;
+    uint8_t protocol[];
+};
+
+static void forget_handshake(struct tp_channel *channel)
+{
+    if (channel->handshake == NULL)
+        return;
+    tp_gate_forget(&channel->handshake->ask);
+    free(channel->handshake);
+    channel->handshake = NULL;
+}
+
 static void destroy(struct tp_channel *channel)
 {
+    forget_handshake(channel);
+    tp_pass_finish(channel);
     tp_timer_stop(channel->shard->reactor, &channel->keepalive);
     TP_LIST_EACH_SAFE(link, &channel->subscriptions)
     tp_subscription_end(TP_CONTAINER(link, struct tp_subscription, in_channel));
@@ -60,6 +79,21 @@ static void destroy(struct tp_channel *channel)
     tp_client_finish(&channel->client);
     free(channel->held);
     free(channel);
+}
+
+/* For people who look; what a program is to do is in the code. */
+static struct tp_slice close_text(enum tp_close_reason reason)
+{
+    switch (reason) {
+    case TP_CLOSE_EXPIRED:
+        return TP_SLICE("token expired");
+    case TP_CLOSE_UNAUTHORIZED:
+        return TP_SLICE("token revoked");
+    case TP_CLOSE_FORBIDDEN:
+        return TP_SLICE("no permission");
+    default:
+        return (struct tp_slice){0};
+    }
 }
 
 void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason)
@@ -71,19 +105,18 @@ void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason)
     channel->closing = true;
     if (dialect == NULL)
         dialect = tp_dialect_get(TP_DIALECT_TELEPORTAL);
-    tp_connection_close(channel->connection, dialect->close_code(reason), (struct tp_slice){0});
+    tp_connection_close(channel->connection, dialect->close_code(reason), close_text(reason));
 }
 
 /* ---- to another core ----------------------------------------------------------------------------
  */
 
-static uint32_t owner_of(const struct tp_shard *shard, struct tp_slice name)
+static uint32_t owner_of(const struct tp_channel *channel, struct tp_slice name)
 {
-    uint8_t key[TP_CLIENT_NAME_SIZE_MAX + 1];
+    uint8_t room[TP_DOCUMENT_KEY_SIZE_MAX];
+    const struct tp_slice key = tp_document_key(tp_channel_room(channel), name, room);
 
-    key[0] = 0; /* no room */
-    memcpy(key + 1, name.data, name.size);
-    return tp_document_owner(shard, tp_hash64(tp_slice_of(key, name.size + 1)));
+    return tp_document_owner(channel->shard, tp_hash64(key));
 }
 
 /* A connection goes to the core of its first document, once: from then on nothing crosses. True if
@@ -96,10 +129,10 @@ static bool moves(struct tp_channel *channel, struct tp_slice name, struct tp_sl
     if (channel->moved || shard->count == 1)
         return false;
     channel->moved = true;
-    if (owner_of(shard, name) == shard->index || shard->phase != TP_SHARD_RUNNING)
+    if (owner_of(channel, name) == shard->index || shard->phase != TP_SHARD_RUNNING)
         return false;
 
-    channel->target = owner_of(shard, name);
+    channel->target = owner_of(channel, name);
     if (first.size > 0) {
         channel->held = malloc(first.size);
         TP_ASSERT(channel->held != NULL);
@@ -107,6 +140,7 @@ static bool moves(struct tp_channel *channel, struct tp_slice name, struct tp_sl
         channel->held_size = first.size;
     }
     channel->moving = true;
+    tp_pass_rest(channel);
     tp_timer_stop(shard->reactor, &channel->keepalive);
     tp_connection_detach(channel->connection);
     return true;
@@ -142,8 +176,9 @@ static void join_own_document(struct tp_channel *channel)
     const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
     const struct tp_slice name = tp_client_document(&channel->client);
 
-    if (dialect != NULL && name.size > 0 && !moves(channel, name, (struct tp_slice){0}))
-        tp_channel_subscribe(channel, name);
+    if (dialect != NULL && name.size > 0 && !moves(channel, name, (struct tp_slice){0}) &&
+        tp_channel_subscribe(channel, name) == NULL) /* its token ended on the way */
+        tp_channel_close(channel, TP_CLOSE_FORBIDDEN);
 }
 
 void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel)
@@ -157,6 +192,7 @@ void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel)
         return;
     }
     watch(channel);
+    tp_pass_watch(channel);
     join_own_document(channel);
     if (channel->held != NULL) {
         uint8_t *held = channel->held;
@@ -242,6 +278,10 @@ static void take(void *context, struct tp_message *message)
                message->document.size == 0 ? "document-required" : "document-name-invalid");
         return;
     }
+    if (!channel->moved && tp_channel_rights(channel, message->document) == 0) {
+        tp_channel_deny(channel, NULL, message); /* no reason to move */
+        return;
+    }
     if (moves(channel, message->document, hearing->bytes))
         return;
     count(&shard->counters, message->kind);
@@ -263,6 +303,11 @@ static void said(struct tp_channel *channel, struct tp_slice bytes)
         watch(channel);
         const struct tp_slice name = tp_client_document(&channel->client);
         if (name.size > 0) { /* the path names the document */
+            if (!(tp_channel_rights(channel, name) & TP_MAY_READ)) {
+                tp_refusal_note(channel, name);
+                tp_channel_close(channel, TP_CLOSE_FORBIDDEN);
+                return;
+            }
             if (moves(channel, name, bytes))
                 return;
             tp_channel_subscribe(channel, name);
@@ -305,6 +350,56 @@ static struct tp_slice first_protocol(struct tp_slice protocols)
     return tp_slice_of(protocols.data, size);
 }
 
+static void turn_away(struct tp_channel *channel, unsigned status, struct tp_slice head,
+                      struct tp_slice body)
+{
+    struct tp_connection *connection = channel->connection;
+
+    tp_connection_set_user(connection, NULL);
+    destroy(channel);
+    tp_connection_respond(connection, status, "text/plain", head, body);
+}
+
+/* The one document of the connection, if its dialect or its path says so, may not be read. What is
+ * refused for good is refused here, before the upgrade: who hears it later comes back at once, ten
+ * times a second (spec 05 section 7). */
+static bool is_forbidden(const struct tp_channel *channel)
+{
+    const struct tp_slice name = tp_client_document(&channel->client);
+    const struct tp_slice perhaps = channel->client.state.document;
+
+    if (name.size > 0)
+        return !(tp_channel_rights(channel, name) & TP_MAY_READ);
+    return perhaps.size > 0 && tp_client_dialect(&channel->client) == NULL &&
+           tp_refusal_noted(channel, perhaps);
+}
+
+static void admit(struct tp_gate_ask *ask, enum tp_gate_answer answer, struct tp_grant *grant)
+{
+    struct tp_handshake *handshake = TP_CONTAINER(ask, struct tp_handshake, ask);
+    struct tp_channel *channel = handshake->channel;
+
+    tp_pass_give(channel, grant);
+    if (answer == TP_GATE_REFUSED) {
+        turn_away(channel, 401, (struct tp_slice){0}, TP_SLICE("Unauthorized"));
+        return;
+    }
+    if (answer == TP_GATE_BUSY || channel->closing || channel->shard->phase != TP_SHARD_RUNNING) {
+        turn_away(channel, 503, TP_SLICE("Retry-After: 1\r\n"), TP_SLICE("come back soon\n"));
+        return;
+    }
+    if (is_forbidden(channel)) {
+        turn_away(channel, 403, (struct tp_slice){0}, TP_SLICE("Forbidden"));
+        return;
+    }
+    tp_connection_upgrade(channel->connection,
+                          tp_slice_of(handshake->protocol, handshake->protocol_size), UPGRADE_HEAD);
+    forget_handshake(channel);
+    watch(channel);
+    tp_pass_watch(channel);
+    join_own_document(channel);
+}
+
 static void on_request(void *context, struct tp_connection *connection,
                        const struct tp_http_request *request)
 {
@@ -324,17 +419,22 @@ static void on_request(void *context, struct tp_connection *connection,
     const struct tp_client_paths paths = {
         tp_slice_of(shard->config->teleportal_path, strlen(shard->config->teleportal_path)),
         tp_slice_of(shard->config->yjs_path, strlen(shard->config->yjs_path))};
+    tp_connection_set_user(connection, channel);
     if (tp_client_init(&channel->client, &paths, request->path) != TP_OK) {
-        destroy(channel);
-        tp_connection_respond(connection, 400, "text/plain", (struct tp_slice){0},
-                              TP_SLICE("the path names no document: 1 to 1024 bytes after "
-                                       "decoding, no control characters\n"));
+        turn_away(channel, 400, (struct tp_slice){0},
+                  TP_SLICE("the path names no document: 1 to 1024 bytes after decoding, no control "
+                           "characters\n"));
         return;
     }
-    tp_connection_set_user(connection, channel);
-    tp_connection_upgrade(connection, first_protocol(request->protocols), UPGRADE_HEAD);
-    watch(channel);
-    join_own_document(channel);
+    const struct tp_slice protocol = first_protocol(request->protocols);
+    struct tp_handshake *handshake = malloc(sizeof *handshake + protocol.size);
+    TP_ASSERT(handshake != NULL);
+    *handshake = (struct tp_handshake){
+        .ask.answered = admit, .channel = channel, .protocol_size = protocol.size};
+    if (protocol.size > 0)
+        memcpy(handshake->protocol, protocol.data, protocol.size);
+    channel->handshake = handshake;
+    tp_gate_ask(shard, request, &handshake->ask);
 }
 
 static void on_drained(void *context, struct tp_connection *connection)

@@ -14,6 +14,9 @@
 enum type {
     TYPE_ADDRESSES, /* HOST:PORT, several; those of a higher source replace those of a lower one */
     TYPE_TEXT,
+    TYPE_PATHS,  /* several, separated by commas */
+    TYPE_WORD,   /* any text of one line */
+    TYPE_SECRET, /* a text that is never printed, not even in a refusal */
     TYPE_URL_PATH,
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
@@ -79,6 +82,28 @@ static const struct option options[] = {
      "Bytes in a document's log after which they are folded into its base."},
     {"keep_history", TYPE_SWITCH, AT(keep_history), 0, 0, NULL, "off",
      "Whether deleted content is kept when a document's log is folded."},
+    {"auth", TYPE_CHOICE, AT(auth), 0, 0, "anonymous|jwt", "anonymous",
+     "Who may come: everybody, with every right (anonymous), or who has a token (jwt)."},
+    {"jwt_secret_file", TYPE_PATHS, AT(jwt_secret_file), 0, 0, NULL, "",
+     "Files with one shared secret each, for tokens signed with HS256; SIGHUP reads them again."},
+    {"jwks_file", TYPE_PATHS, AT(jwks_file), 0, 0, NULL, "",
+     "Files with JSON Web Key Sets, for tokens signed with HS256, HS384, HS512, RS256, PS256, "
+     "ES256 "
+     "or EdDSA; SIGHUP reads them again."},
+    {"jwt_secret", TYPE_SECRET, AT(jwt_secret), 0, 0, NULL, "",
+     "A shared secret itself; a file is safer, since other users see command lines."},
+    {"jwt_issuer", TYPE_WORD, AT(jwt_issuer), 0, 0, NULL, "teleportal",
+     "What a token must have as `iss`; empty: anything."},
+    {"jwt_audience", TYPE_WORD, AT(jwt_audience), 0, 0, NULL, "teleportal",
+     "What a token must have as or among its `aud`; empty: anything."},
+    {"jwt_leeway_seconds", TYPE_COUNT, AT(jwt_leeway_seconds), 0, 3600, NULL, "0",
+     "How far clocks may differ: tokens are good that much earlier and longer."},
+    {"allow_unrestricted_tokens", TYPE_SWITCH, AT(allow_unrestricted_tokens), 0, 0, NULL, "off",
+     "Whether a token without `documentAccess` opens every document of its room."},
+    {"token_expiry", TYPE_CHOICE, AT(token_expiry), 0, 0, "close|read-only", "close",
+     "What happens to a connection whose token ends: it is closed and may come back with another, "
+     "or "
+     "it may go on reading what it has open."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},
@@ -154,6 +179,14 @@ static void describe(const struct option *option, char *out, size_t size)
         return;
     case TYPE_TEXT:
         snprintf(out, size, "a path of at most %u bytes", TP_CONFIG_TEXT_SIZE - 1);
+        return;
+    case TYPE_PATHS:
+        snprintf(out, size, "paths separated by commas, of at most %u bytes together",
+                 TP_CONFIG_TEXT_SIZE - 1);
+        return;
+    case TYPE_WORD:
+    case TYPE_SECRET:
+        snprintf(out, size, "a text of at most %u bytes", TP_CONFIG_TEXT_SIZE - 1);
         return;
     case TYPE_URL_PATH:
         snprintf(out, size, "a path like %s", option->standard);
@@ -277,6 +310,9 @@ static bool store_value(const struct option *option, struct tp_config *config, c
     case TYPE_ADDRESSES:
         return add_addresses(config, value);
     case TYPE_TEXT:
+    case TYPE_PATHS:
+    case TYPE_WORD:
+    case TYPE_SECRET:
         if (strlen(value) >= TP_CONFIG_TEXT_SIZE)
             return false;
         strcpy(field(option, config), value);
@@ -327,8 +363,8 @@ static bool set(const struct option *option, struct tp_config *config, struct so
     describe(option, allowed, sizeof allowed);
     if (option->type == TYPE_ADDRESSES && config->listen_count == TP_CONFIG_LISTEN_COUNT_MAX)
         snprintf(allowed, sizeof allowed, "at most %u addresses", TP_CONFIG_LISTEN_COUNT_MAX);
-    return refuse(config, "option %s cannot be \"%.200s\" (%s): it takes %s", option->name, value,
-                  source->place, allowed);
+    return refuse(config, "option %s cannot be \"%.200s\" (%s): it takes %s", option->name,
+                  option->type == TYPE_SECRET ? "..." : value, source->place, allowed);
 }
 
 /* ---- the sources, lowest first -----------------------------------------------------------------
@@ -518,6 +554,9 @@ static void print_value(const struct option *option, struct tp_config *config, F
             fprintf(out, "%s%s", i > 0 ? ", " : "", config->listen[i]);
         break;
     case TYPE_TEXT:
+    case TYPE_PATHS:
+    case TYPE_WORD:
+    case TYPE_SECRET: /* print_config does not come here with one */
     case TYPE_URL_PATH:
         fputs(at, out);
         break;
@@ -578,7 +617,10 @@ static void print_config(struct tp_config *config, FILE *out)
         print_wrapped(out, "# ", option->sentence);
         describe(option, allowed, sizeof allowed);
         fprintf(out, "# Takes %s.\n", allowed);
-        if (is_standard(option, config, standard)) {
+        if (option->type == TYPE_SECRET) {
+            fprintf(out, "# %s = %s\n", option->name,
+                    is_standard(option, config, standard) ? "" : "(set, and not printed)");
+        } else if (is_standard(option, config, standard)) {
             fprintf(out, "# %s = %s\n", option->name, option->standard);
         } else {
             fprintf(out, "%s = ", option->name);
@@ -621,6 +663,11 @@ enum tp_config_result tp_config_load(int argc, char *const argv[], struct tp_con
     if (strcmp(config->teleportal_path, config->yjs_path) == 0) {
         refuse(config, "options teleportal_path and yjs_path cannot both be \"%.200s\"",
                config->yjs_path);
+        return TP_CONFIG_ERROR;
+    }
+    if (config->auth == TP_CONFIG_AUTH_JWT && config->jwt_secret[0] == '\0' &&
+        config->jwt_secret_file[0] == '\0' && config->jwks_file[0] == '\0') {
+        refuse(config, "auth = jwt needs keys: jwt_secret_file, jwks_file or jwt_secret");
         return TP_CONFIG_ERROR;
     }
     if (request == REQUEST_PRINT) {

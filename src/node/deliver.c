@@ -197,7 +197,7 @@ void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *messag
 {
     const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
     struct tp_frame *frame =
-        dialect == NULL ? NULL : encode(channel->shard, message, dialect, (struct tp_slice){0}, 0);
+        dialect == NULL ? NULL : encode(channel->shard, message, dialect, message->document, 0);
 
     if (frame == NULL)
         return;

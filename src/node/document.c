@@ -48,22 +48,43 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
     return document;
 }
 
+struct tp_slice tp_document_key(struct tp_slice room, struct tp_slice name,
+                                uint8_t out[TP_DOCUMENT_KEY_SIZE_MAX])
+{
+    TP_ASSERT(room.size <= TP_CLIENT_NAME_SIZE_MAX && name.size <= TP_CLIENT_NAME_SIZE_MAX);
+    if (room.size > 0)
+        memcpy(out, room.data, room.size);
+    out[room.size] = 0;
+    memcpy(out + room.size + 1, name.data, name.size);
+    return tp_slice_of(out, room.size + 1 + name.size);
+}
+
+static struct tp_document *find(struct tp_shard *shard, struct tp_slice key, uint64_t hash)
+{
+    struct tp_document *document;
+
+    HASH_FIND_BYHASHVALUE(hh, shard->documents, key.data, key.size, (unsigned)hash, document);
+    return document;
+}
+
+struct tp_document *tp_document_find(struct tp_shard *shard, struct tp_slice room,
+                                     struct tp_slice name)
+{
+    uint8_t room_for_key[TP_DOCUMENT_KEY_SIZE_MAX];
+    const struct tp_slice key = tp_document_key(room, name, room_for_key);
+
+    return find(shard, key, tp_hash64(key));
+}
+
 struct tp_document *tp_document_open(struct tp_shard *shard, struct tp_slice room,
                                      struct tp_slice name)
 {
-    uint8_t key[2 * TP_CLIENT_NAME_SIZE_MAX + 1];
-    const struct tp_slice whole = {key, room.size + 1 + name.size};
-    struct tp_document *document;
+    uint8_t room_for_key[TP_DOCUMENT_KEY_SIZE_MAX];
+    const struct tp_slice key = tp_document_key(room, name, room_for_key);
+    const uint64_t hash = tp_hash64(key);
+    struct tp_document *document = find(shard, key, hash);
 
-    TP_ASSERT(room.size <= TP_CLIENT_NAME_SIZE_MAX && name.size <= TP_CLIENT_NAME_SIZE_MAX);
-    if (room.size > 0)
-        memcpy(key, room.data, room.size);
-    key[room.size] = 0;
-    memcpy(key + room.size + 1, name.data, name.size);
-    const uint64_t hash = tp_hash64(whole);
-
-    HASH_FIND_BYHASHVALUE(hh, shard->documents, whole.data, whole.size, (unsigned)hash, document);
-    return document != NULL ? document : create(shard, whole, room.size, hash);
+    return document != NULL ? document : create(shard, key, room.size, hash);
 }
 
 static void destroy(struct tp_document *document)
@@ -367,6 +388,10 @@ void tp_document_work_answered(void *context, struct tp_work_op *op)
     struct tp_document *document = op->route;
 
     shard->work_inflight--;
+    if (op->kind == TP_WORK_VERIFY) {
+        tp_gate_worked(shard, op);
+        return;
+    }
     document->inflight--;
     tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_WORKED, .work_op = op});
 }

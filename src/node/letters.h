@@ -1,9 +1,9 @@
 /* src/node/letters.h - what shards write to each other.
  *
- *     connection's shard  ── JOIN, SAID, READY, LEAVE ──►  document's shard
+ *     connection's shard  ── JOIN, SAID, READY, RIGHTS, LEAVE ──►  document's shard
  *                         ◄── SEND, BROADCAST, AUDIENCE, CLOSE, PAUSE, RESUME, NOTIFY, LEFT ──
  *     any                 ── MOVE ──►  any           a connection changes its thread
- *     main                ── STOP ──►  every shard ── STOPPED ──► main
+ *     main                ── KEYS, STOP ──►  every shard ── STOPPED ──► main
  *
  * Pointers in a letter are names: only the shard that they belong to follows them. A subscription
  * stays valid on its shard until its LEFT came; letters of one pair keep their order, so nothing
@@ -17,12 +17,14 @@
 struct tp_document;
 struct tp_subscription;
 struct tp_channel;
+struct tp_keys;
 
 enum tp_letter_kind {
     TP_LETTER_HOME = 1, /* read: the block goes back into its writer's pool */
     TP_LETTER_JOIN,     /* bytes: key, user id */
     TP_LETTER_SAID,     /* bytes: the message's raw bytes */
     TP_LETTER_READY,
+    TP_LETTER_RIGHTS, /* rights */
     TP_LETTER_LEAVE,
     TP_LETTER_LEFT,
     TP_LETTER_SEND,      /* bytes: the encoded message */
@@ -33,6 +35,7 @@ enum tp_letter_kind {
     TP_LETTER_RESUME,
     TP_LETTER_NOTIFY,
     TP_LETTER_MOVE,
+    TP_LETTER_KEYS, /* the letter is heap memory: its reader frees it */
     TP_LETTER_STOP,
     TP_LETTER_STOPPED,
 };
@@ -50,12 +53,15 @@ struct tp_shard_letter {
         struct tp_message message; /* SAID; its slices point into bytes */
         struct tp_peer peer;       /* JOIN: the first part of it */
     };
-    uint32_t audience; /* BROADCAST: mask; AUDIENCE: bit */
-    uint32_t class;    /* SEND, BROADCAST: enum tp_outbox_class */
-    uint32_t dialect;  /* BROADCAST */
-    uint32_t reason;   /* CLOSE: enum tp_close_reason */
-    bool behind;       /* READY */
-    uint32_t key_size; /* JOIN */
+    uint32_t audience;    /* BROADCAST: mask; AUDIENCE: bit */
+    uint32_t class;       /* SEND, BROADCAST: enum tp_outbox_class */
+    uint32_t dialect;     /* BROADCAST */
+    uint32_t reason;      /* CLOSE: enum tp_close_reason */
+    bool behind;          /* READY */
+    uint8_t rights;       /* RIGHTS */
+    bool recheck;         /* KEYS: existing connections, too */
+    struct tp_keys *keys; /* KEYS: the reader's from now on */
+    uint32_t key_size;    /* JOIN */
     uint32_t bytes_size;
     uint8_t bytes[];
 };

@@ -33,6 +33,7 @@ struct shard_slot {
 struct tp_server {
     struct tp_config config;
     struct tp_log log;
+    struct tp_keys keys; /* as read at the start */
     struct shard_slot *slots;
     uint32_t shard_count;
     struct tp_post *post;
@@ -212,11 +213,37 @@ static int fail(const char *error)
     return 1;
 }
 
+/* NULL for auth = anonymous: then nobody asks for keys. */
+static struct tp_keys *copy_keys(const struct tp_server *server, const struct tp_keys *keys)
+{
+    if (server->config.auth == TP_CONFIG_AUTH_ANONYMOUS)
+        return NULL;
+    struct tp_keys *copy = malloc(sizeof *copy);
+    TP_ASSERT(copy != NULL);
+    *copy = *keys;
+    return copy;
+}
+
+static bool load_keys(struct tp_server *server, struct tp_keys *keys, char *error, size_t size)
+{
+    bool weak;
+
+    if (server->config.auth == TP_CONFIG_AUTH_ANONYMOUS)
+        return true;
+    if (!tp_gate_load(&server->config, keys, &weak, error, size))
+        return false;
+    if (weak)
+        tp_log(&server->log, TP_LOG_WARN, "weak key",
+               tp_log_text("reason", "a secret shorter than 32 bytes can be guessed"));
+    return true;
+}
+
 static void start_shards(struct tp_server *server, const int cpus[])
 {
     for (uint32_t i = 0; i < server->shard_count && !server->failed; i++) {
         struct shard_slot *slot = &server->slots[i];
         tp_shard_init(&slot->shard, server, &server->config, i, server->shard_count, cpus[i]);
+        tp_gate_init(&slot->shard.gate, &server->config, copy_keys(server, &server->keys));
         TP_ASSERT(pthread_create(&slot->thread, NULL, shard_thread, slot) == 0);
         slot->started = true;
         pthread_mutex_lock(&server->mutex);
@@ -254,6 +281,7 @@ static sigset_t wanted_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     return set;
 }
 
@@ -269,8 +297,39 @@ static void send_stop(struct tp_server *server, struct tp_reactor *reactor)
     tp_reactor_wait(reactor);
 }
 
+/* Reads the keys again. Connections stay: their tokens were good when they came. */
+static void reload(struct tp_server *server, struct tp_reactor *reactor)
+{
+    struct tp_keys *keys = calloc(1, sizeof *keys);
+    char error[TP_CONFIG_ERROR_SIZE] = "";
+
+    TP_ASSERT(keys != NULL);
+    if (server->config.auth == TP_CONFIG_AUTH_ANONYMOUS) {
+        tp_log(&server->log, TP_LOG_INFO, "nothing to reload",
+               tp_log_text("reason", "auth is anonymous"));
+    } else if (!load_keys(server, keys, error, sizeof error)) {
+        tp_log(&server->log, TP_LOG_ERROR, "keys not reloaded", tp_log_text("reason", error),
+               tp_log_text("kept", "those read before"));
+    } else {
+        for (uint32_t i = 0; i < server->shard_count; i++) {
+            struct tp_shard_letter *letter = calloc(1, sizeof *letter);
+            TP_ASSERT(letter != NULL);
+            letter->letter.kind = TP_LETTER_KEYS;
+            letter->keys = copy_keys(server, keys);
+            tp_link_init(&letter->letter.link);
+            tp_post_send(reactor, i, &letter->letter);
+        }
+        tp_reactor_stay_awake(reactor);
+        tp_reactor_wait(reactor);
+        tp_log(&server->log, TP_LOG_INFO, "keys reloaded", tp_log_number("keys", keys->count),
+               tp_log_number("skipped", keys->skipped));
+    }
+    free(keys);
+}
+
 /* Until a signal asks to stop. */
-static void wait_for_stop(struct tp_server *server, const sigset_t *signals)
+static void wait_for_stop(struct tp_server *server, struct tp_reactor *reactor,
+                          const sigset_t *signals)
 {
     for (;;) {
         const uint64_t period_ns = tp_notify_watchdog_ns();
@@ -283,6 +342,8 @@ static void wait_for_stop(struct tp_server *server, const sigset_t *signals)
                    tp_log_text("signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"));
             return;
         }
+        if (signal == SIGHUP)
+            reload(server, reactor);
         tp_notify_watchdog();
     }
 }
@@ -378,6 +439,8 @@ static int run(struct tp_server *server)
         return fail(error);
     if (error[0] != 0) /* a warning: it works, but not as far as configured */
         tp_log(&server->log, TP_LOG_WARN, "limit", tp_log_text("reason", error));
+    if (!load_keys(server, &server->keys, error, sizeof error))
+        return fail(error);
     if (!open_engine(server, error, sizeof error))
         return fail(error);
 
@@ -395,7 +458,7 @@ static int run(struct tp_server *server)
                 code = fail(server->slots[i].error);
     } else {
         say_ready(server);
-        wait_for_stop(server, &signals);
+        wait_for_stop(server, reactor, &signals);
         tp_notify_stopping();
     }
     send_stop(server, reactor);

@@ -273,6 +273,8 @@ void tp_shard_finish(struct tp_shard *shard)
         shard->store_backend->detach(shard->store);
     if (shard->reactor != NULL)
         tp_reactor_destroy(shard->reactor);
+    tp_gate_finish(&shard->gate);
+    tp_refusals_finish(shard);
     free(shard->arena.base);
     tp_pool_finish(&shard->pool);
 }

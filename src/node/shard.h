@@ -25,6 +25,7 @@
 #include "dialect/dialect.h"
 #include "net/net.h"
 #include "node/config.h"
+#include "node/gate.h"
 #include "node/letters.h"
 #include "observe/pages.h"
 #include "reactor/post.h"
@@ -59,6 +60,8 @@ struct tp_shard {
     struct tp_counters counters;
     struct tp_session_limits limits;
     struct tp_session_env env;
+    struct tp_gate gate;
+    struct tp_refusals *refusals; /* pass.c; NULL until there was one */
 
     struct tp_document *documents;         /* uthash, by name key: owned ones and outposts */
     struct tp_link idle;                   /* owned documents without peers, longest idle first */
@@ -101,10 +104,24 @@ struct tp_channel {
     bool moving; /* on its way to shard `target`: hears nothing */
     bool closing;
     uint32_t target;
-    uint32_t pauses;              /* subscriptions that asked for a pause */
+    uint32_t pauses;                /* subscriptions that asked for a pause */
+    struct tp_pass *pass;           /* NULL: nobody asked for a token */
+    struct tp_handshake *handshake; /* its request is not answered yet; else NULL */
     struct tp_subscription *last; /* most messages are about the same document as the one before */
     uint8_t *held; /* the first message, while the channel moves to its document's shard */
     size_t held_size;
+};
+
+/* What a connection that came with a token has besides. Moves with its channel. */
+#define TP_PASS_TOLD_COUNT 8u
+struct tp_pass {
+    struct tp_channel *channel;
+    struct tp_grant *grant;
+    struct tp_timer expiry;
+    bool ended; /* and the connection goes on, to read what it has open */
+    uint64_t
+        told[TP_PASS_TOLD_COUNT]; /* documents that it asked for last and may not see: hashes */
+    uint32_t told_at;
 };
 
 /* The connection's side of being subscribed to a document. */
@@ -115,6 +132,8 @@ struct tp_subscription {
     struct tp_document *document;
     struct tp_member *member; /* when the document is owned here */
     uint32_t audience;        /* as the session last said */
+    uint8_t rights;           /* enum tp_right: each message needs some of these bits */
+    bool told_denied;         /* had its one auth message from us (spec 01 section 4.6) */
     bool paused;
     bool notify; /* the session wants TP_EVENT_READY */
     bool behind; /* frames of this document were dropped: a resync is due */
@@ -179,8 +198,35 @@ extern const struct tp_net_handler tp_channel_handler;
 void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel);
 void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason);
 
+/* pass.c - what a connection may, and until when */
+/* Takes the grant; NULL: everything, for ever. */
+void tp_pass_give(struct tp_channel *channel, struct tp_grant *grant);
+void tp_pass_watch(struct tp_channel *channel); /* on the channel's shard; does nothing twice */
+void tp_pass_rest(struct tp_channel *channel);  /* before it moves */
+void tp_pass_finish(struct tp_channel *channel);
+struct tp_slice tp_channel_room(const struct tp_channel *channel);
+struct tp_slice tp_channel_user(const struct tp_channel *channel);
+uint8_t tp_channel_rights(const struct tp_channel *channel, struct tp_slice document);
+/* Answers a message that the client has no right to, so that it comes to rest (spec 01
+ * section 4.6). `subscription` may be NULL. */
+void tp_channel_deny(struct tp_channel *channel, struct tp_subscription *subscription,
+                     const struct tp_message *message);
+/* A client of the paths that name a document was accepted before we knew that it may not read it.
+ * For a minute the same user is refused there at the upgrade, where old clients hear it. */
+void tp_refusal_note(struct tp_channel *channel, struct tp_slice document);
+bool tp_refusal_noted(const struct tp_channel *channel, struct tp_slice document);
+void tp_refusals_finish(struct tp_shard *shard);
+/* Closes the connections whose key is none of ours any more. */
+void tp_passes_recheck(struct tp_shard *shard);
+
 /* document.c - the table of documents, sessions and their effects */
+#define TP_DOCUMENT_KEY_SIZE_MAX (2 * TP_CLIENT_NAME_SIZE_MAX + 1)
+struct tp_slice tp_document_key(struct tp_slice room, struct tp_slice name,
+                                uint8_t out[TP_DOCUMENT_KEY_SIZE_MAX]);
 uint32_t tp_document_owner(const struct tp_shard *shard, uint64_t hash);
+/* NULL: not on this shard. */
+struct tp_document *tp_document_find(struct tp_shard *shard, struct tp_slice room,
+                                     struct tp_slice name);
 /* Finds or makes it; an owned one gets a session. */
 struct tp_document *tp_document_open(struct tp_shard *shard, struct tp_slice room,
                                      struct tp_slice name);
@@ -198,7 +244,9 @@ void tp_documents_trim(struct tp_shard *shard);
 
 /* subscribe.c - from a channel's message to the document's session, and back */
 void tp_subscription_said(struct tp_channel *channel, struct tp_message *message);
+/* NULL: the client has no right to the document at all. */
 struct tp_subscription *tp_channel_subscribe(struct tp_channel *channel, struct tp_slice name);
+void tp_subscription_set_rights(struct tp_subscription *subscription, uint8_t rights);
 void tp_subscription_end(struct tp_subscription *subscription);
 void tp_subscription_ready(struct tp_subscription *subscription);
 void tp_subscription_pause(struct tp_subscription *subscription, bool pause);

@@ -1,5 +1,7 @@
 /* From a channel's message to the document's session, and back: by a call when the document is
  * owned by the connection's shard, by letter when it is not. */
+#include <stdlib.h>
+
 #include "node/server.h"
 #include "node/shard.h"
 
@@ -51,14 +53,11 @@ static struct tp_subscription *find(struct tp_channel *channel, struct tp_docume
     return found;
 }
 
-/* What a peer is, whoever owns the document. `names`: user id, then document name, of the peer's
- * life. */
-static struct tp_peer describe(const struct tp_channel *channel)
+/* What a peer is, whoever owns the document. */
+static struct tp_peer describe(const struct tp_channel *channel, uint8_t rights)
 {
     const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
-    struct tp_peer peer = {.dialect = dialect->id,
-                           .rights = TP_MAY_READ | TP_MAY_WRITE,
-                           .connection = channel->number};
+    struct tp_peer peer = {.dialect = dialect->id, .rights = rights, .connection = channel->number};
 
     memcpy(peer.client_id, channel->client_id, sizeof peer.client_id);
     return peer;
@@ -67,17 +66,24 @@ static struct tp_peer describe(const struct tp_channel *channel)
 struct tp_subscription *tp_channel_subscribe(struct tp_channel *channel, struct tp_slice name)
 {
     struct tp_shard *shard = channel->shard;
-    struct tp_document *document = tp_document_open(shard, (struct tp_slice){0}, name);
-    struct tp_subscription *subscription = find(channel, document);
+    const struct tp_slice room = tp_channel_room(channel), user = tp_channel_user(channel);
+    struct tp_document *document = tp_document_find(shard, room, name);
+    struct tp_subscription *subscription = document == NULL ? NULL : find(channel, document);
 
     if (subscription != NULL) {
         channel->last = subscription;
         return subscription;
     }
+    const uint8_t rights = tp_channel_rights(channel, name);
+    if (rights == 0) /* not even opened: it is nobody's business whether the document exists */
+        return NULL;
+    if (document == NULL)
+        document = tp_document_open(shard, room, name);
 
     subscription = tp_pool_take_zeroed(&shard->pool, sizeof *subscription);
     subscription->channel = channel;
     subscription->document = document;
+    subscription->rights = rights;
     subscription->key = (struct tp_subscription_key){channel, document};
     tp_link_init(&subscription->in_channel);
     tp_link_init(&subscription->in_document);
@@ -88,18 +94,20 @@ struct tp_subscription *tp_channel_subscribe(struct tp_channel *channel, struct 
     channel->last = subscription;
     shard->counters.peers_active++;
 
-    const struct tp_peer like = describe(channel);
+    const struct tp_peer like = describe(channel, rights);
     if (document->session != NULL) {
-        subscription->member =
-            tp_member_create(document, subscription, shard->index, &like, (struct tp_slice){0});
+        subscription->member = tp_member_create(document, subscription, shard->index, &like, user);
         tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_JOINED,
                                                        .peer = &subscription->member->peer});
         return subscription;
     }
 
     const size_t key_size = document->room_size + 1 + document->name_size;
-    struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_JOIN, key_size);
+    struct tp_shard_letter *letter =
+        tp_shard_letter_create(shard, TP_LETTER_JOIN, key_size + user.size);
     memcpy(letter->bytes, document->key, key_size);
+    if (user.size > 0)
+        memcpy(letter->bytes + key_size, user.data, user.size);
     letter->key_size = (uint32_t)key_size;
     letter->subscription = subscription;
     letter->outpost = document;
@@ -112,10 +120,15 @@ void tp_subscription_said(struct tp_channel *channel, struct tp_message *message
 {
     struct tp_shard *shard = channel->shard;
     struct tp_subscription *subscription = tp_channel_subscribe(channel, message->document);
-    struct tp_document *document = subscription->document;
+    const uint8_t needs = tp_message_needs(message);
 
     if (channel->closing)
         return;
+    if (subscription == NULL || (subscription->rights & needs) != needs) {
+        tp_channel_deny(channel, subscription, message);
+        return;
+    }
+    struct tp_document *document = subscription->document;
     if (subscription->member != NULL) {
         tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_SAID,
                                                        .peer = &subscription->member->peer,
@@ -130,6 +143,24 @@ void tp_subscription_said(struct tp_channel *channel, struct tp_message *message
     letter->message = *message;
     tp_message_rebase(&letter->message, letter->bytes);
     letter->message.document = (struct tp_slice){0}; /* the owner knows it */
+    send_letter(shard, document->owner, letter);
+}
+
+void tp_subscription_set_rights(struct tp_subscription *subscription, uint8_t rights)
+{
+    struct tp_document *document = subscription->document;
+    struct tp_shard *shard = document->shard;
+
+    subscription->rights = rights;
+    if (subscription->member != NULL) {
+        subscription->member->peer.rights = rights;
+        tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_RIGHTS,
+                                                       .peer = &subscription->member->peer});
+        return;
+    }
+    struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_RIGHTS, 0);
+    letter->subscription = subscription;
+    letter->rights = rights;
     send_letter(shard, document->owner, letter);
 }
 
@@ -216,8 +247,10 @@ static void joined(struct tp_shard *shard, struct tp_shard_letter *letter)
     struct tp_document *document = tp_document_open(shard, room, name);
 
     TP_ASSERT(document->session != NULL);
-    struct tp_member *member = tp_member_create(document, letter->subscription, letter->letter.from,
-                                                &letter->peer, (struct tp_slice){0});
+    const struct tp_slice user =
+        tp_slice_of(letter->bytes + letter->key_size, letter->bytes_size - letter->key_size);
+    struct tp_member *member =
+        tp_member_create(document, letter->subscription, letter->letter.from, &letter->peer, user);
     if (document->remote_counts == NULL) {
         const uint32_t count = shard->count;
         document->remote_counts =
@@ -296,6 +329,11 @@ static void read_as_owner(struct tp_shard *shard, struct tp_shard_letter *letter
         tp_document_event(member->document,
                           &(struct tp_event){.kind = TP_EVENT_READY, .peer = &member->peer});
         break;
+    case TP_LETTER_RIGHTS:
+        member->peer.rights = letter->rights;
+        tp_document_event(member->document,
+                          &(struct tp_event){.kind = TP_EVENT_RIGHTS, .peer = &member->peer});
+        break;
     case TP_LETTER_LEAVE:
         tp_member_leave(member);
         send_note(shard, letter->letter.from, TP_LETTER_LEFT, letter->subscription);
@@ -325,6 +363,7 @@ void tp_shard_letter(void *context, struct tp_letter *base)
         break;
     case TP_LETTER_SAID:
     case TP_LETTER_READY:
+    case TP_LETTER_RIGHTS:
     case TP_LETTER_LEAVE:
         read_as_owner(shard, letter);
         break;
@@ -358,6 +397,12 @@ void tp_shard_letter(void *context, struct tp_letter *base)
     case TP_LETTER_MOVE:
         tp_channel_arrived(shard, letter->channel);
         break;
+    case TP_LETTER_KEYS:
+        tp_gate_replace_keys(&shard->gate, letter->keys);
+        if (letter->recheck)
+            tp_passes_recheck(shard);
+        free(letter);
+        return;
     case TP_LETTER_STOP:
         tp_shard_stop(shard);
         return; /* the server's own */

@@ -186,6 +186,8 @@ void tp_session_doom(struct tp_session *session, enum tp_close_reason reason)
 
 static uint8_t audience_of(const struct tp_peer *peer)
 {
+    if (!(peer->rights & TP_MAY_READ)) /* it may write, and hears nothing of the others */
+        return 0;
     switch (peer->dialect) {
     case TP_DIALECT_YWEBSOCKET:
         return TP_AUDIENCE_YWEBSOCKET;
