@@ -92,7 +92,8 @@ void tp_connection_upgrade(struct tp_connection *connection, struct tp_slice pro
                            struct tp_slice head);
 
 /* Answers with 200 and a body without end: from then on tp_connection_send's frames go out as they
- * are, until tp_connection_close. */
+ * are, until tp_connection_close. What the other side says is thrown away. After a HEAD it ends at
+ * once. */
 void tp_connection_stream(struct tp_connection *connection, const char *type, struct tp_slice head);
 
 /* Shares `frame`, which holds one or more whole WebSocket frames (tp_websocket_seal), or a stream's

@@ -42,7 +42,8 @@ struct tp_config {
     bool keep_history;
     char teleportal_path[TP_CONFIG_TEXT_SIZE]; /* begin with a slash and do not end in one */
     char yjs_path[TP_CONFIG_TEXT_SIZE];
-    uint64_t max_message_size; /* bytes, as are the other sizes */
+    char cors_origins[TP_CONFIG_TEXT_SIZE]; /* between single blanks; "*": any; empty: none */
+    uint64_t max_message_size;              /* bytes, as are the other sizes */
     uint64_t max_update_bytes;
     uint64_t max_connections; /* per core */
     uint64_t session_grace_seconds;

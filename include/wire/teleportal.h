@@ -64,6 +64,13 @@ void tp_teleportal_presence_write(const struct tp_message_presence *presence,
 TP_MUST_CHECK enum tp_status tp_teleportal_array_next(struct tp_slice *rest,
                                                       struct tp_slice *frame);
 void tp_teleportal_array_write(struct tp_slice frame, struct tp_buffer *out);
+/* Looks at the whole of an array. TP_MALFORMED: it is none, or one of its frames does not decode.
+ * TP_FULL: more than `count_max` frames. */
+TP_MUST_CHECK enum tp_status tp_teleportal_array_check(struct tp_slice array, size_t count_max);
+
+/* True if `frame`, which we have written, is an ack or a NACK: then `id` is the message that it
+ * answers. */
+bool tp_teleportal_is_ack(struct tp_slice frame, uint64_t *id);
 
 /* Envelopes between nodes (spec 01 section 2.9): who sent it, then the frame. */
 TP_MUST_CHECK enum tp_status tp_teleportal_envelope_decode(struct tp_slice envelope,

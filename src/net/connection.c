@@ -209,7 +209,7 @@ static void received(struct tp_io *io, int32_t result, uint32_t flags)
         uint8_t *data = tp_reactor_buffer(net->reactor, flags);
         net->counts.bytes_in += (uint64_t)result;
         if (connection->state != STATE_HTTP || !connection->in_request ||
-            tp_http_parser_in_body(connection->http))
+            (connection->http != NULL && tp_http_parser_in_body(connection->http)))
             connection->received_ns = now_ns(connection);
         connection->pinged = false;
         if (connection->kept != NULL)

@@ -107,7 +107,7 @@ void tp_connection_stream(struct tp_connection *connection, const char *type, st
      * HTTP/1.0 proxies pass on at once. */
     const int size = snprintf(text, sizeof text,
                               "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: %s\r\n"
-                              "Cache-Control: no-store\r\nConnection: close\r\n",
+                              "Connection: close\r\n",
                               date(net), type);
     TP_ASSERT(size > 0 && (size_t)size < sizeof text);
     queue_parts(connection,
@@ -210,10 +210,10 @@ size_t tp_connection_feed_http(struct tp_connection *connection, uint8_t *data, 
         return size;
     case TP_OK:
         handle_request(connection);
-        /* What the handler saw of the request may go now; an answer that is still to come needs the
-         * parser for the handshake's key. */
-        if (!(connection->blocks & BLOCK_ANSWER) &&
-            (connection->state != STATE_HTTP || taken == size)) {
+        /* What the handler saw of the request may go now: a body need not wait for the answer with
+         * its sender. An upgrade that is still to be answered needs the handshake's key. */
+        if (connection->blocks & BLOCK_ANSWER ? !tp_http_parser_request(connection->http)->upgrade
+                                              : connection->state != STATE_HTTP || taken == size) {
             tp_http_parser_destroy(connection->http);
             connection->http = NULL;
         }

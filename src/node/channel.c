@@ -5,9 +5,8 @@
 
 #include "base/hash.h"
 #include "node/server.h"
+#include "node/stream.h"
 
-#define FRAME_SIZE_SLACK \
-    (64u << 10) /* above max_message_size: closed, not NACKed (spec 01 section 1.4) */
 #define UPGRADE_HEAD TP_SLICE("x-powered-by: teleportal\r\n") /* spec 01 section 4.1 */
 
 /* ---- life ---------------------------------------------------------------------------------------
@@ -34,13 +33,15 @@ static void keep_alive(struct tp_timer *timer)
     tp_timer_set(shard->reactor, timer, due_ns);
 }
 
-static struct tp_channel *create(struct tp_shard *shard, struct tp_connection *connection)
+struct tp_channel *tp_channel_create(struct tp_shard *shard, struct tp_connection *connection,
+                                     enum tp_transport transport)
 {
     struct tp_channel *channel = calloc(1, sizeof *channel); /* not the pool's: it may move */
     uint8_t random[16];
 
     TP_ASSERT(channel != NULL);
     shard->channel_count++;
+    channel->transport = transport;
     channel->shard = shard;
     channel->connection = connection;
     channel->number = shard->next_connection++ * TP_SHARD_COUNT_MAX + shard->index;
@@ -68,8 +69,10 @@ static void forget_handshake(struct tp_channel *channel)
     channel->handshake = NULL;
 }
 
-static void destroy(struct tp_channel *channel)
+void tp_channel_destroy(struct tp_channel *channel)
 {
+    if (channel->stream != NULL)
+        tp_stream_finish(channel);
     forget_handshake(channel);
     tp_pass_finish(channel);
     tp_timer_stop(channel->shard->reactor, &channel->keepalive);
@@ -79,6 +82,44 @@ static void destroy(struct tp_channel *channel)
     tp_client_finish(&channel->client);
     free(channel->held);
     free(channel);
+}
+
+struct tp_channel *tp_channel_of(const struct tp_connection *connection)
+{
+    struct tp_channel *channel = tp_connection_user(connection);
+
+    return channel == NULL || channel->transport == TP_TRANSPORT_VISIT ? NULL : channel;
+}
+
+struct tp_client_paths tp_channel_paths(const struct tp_shard *shard)
+{
+    const struct tp_config *config = shard->config;
+
+    return (struct tp_client_paths){
+        tp_slice_of(config->teleportal_path, strlen(config->teleportal_path)),
+        tp_slice_of(config->yjs_path, strlen(config->yjs_path))};
+}
+
+enum tp_status tp_channel_send(struct tp_channel *channel, struct tp_frame *frame, uint64_t label,
+                               enum tp_outbox_class class)
+{
+    if (channel->stream != NULL)
+        return tp_stream_send(channel, frame, label, class);
+    return tp_connection_send(channel->connection, frame, label, class);
+}
+
+void tp_channel_pause(struct tp_channel *channel)
+{
+    if (channel->stream == NULL) /* else it is asked before each message, see `pauses` */
+        tp_connection_pause(channel->connection);
+}
+
+void tp_channel_resume(struct tp_channel *channel)
+{
+    if (channel->stream != NULL)
+        tp_stream_continue(channel);
+    else
+        tp_connection_resume(channel->connection);
 }
 
 /* For people who look; what a program is to do is in the code. */
@@ -106,6 +147,8 @@ void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason)
     if (dialect == NULL)
         dialect = tp_dialect_get(TP_DIALECT_TELEPORTAL);
     tp_connection_close(channel->connection, dialect->close_code(reason), close_text(reason));
+    if (channel->stream != NULL)
+        tp_stream_closing(channel, reason);
 }
 
 /* ---- to another core ----------------------------------------------------------------------------
@@ -158,8 +201,6 @@ static void on_detached(void *context, struct tp_connection *connection)
     tp_post_send(shard->reactor, channel->target, &letter->letter);
 }
 
-static void said(struct tp_channel *channel, struct tp_slice bytes);
-
 static void watch(struct tp_channel *channel)
 {
     const struct tp_dialect *dialect = tp_client_dialect(&channel->client);
@@ -197,7 +238,7 @@ void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel)
     if (channel->held != NULL) {
         uint8_t *held = channel->held;
         channel->held = NULL;
-        said(channel, tp_slice_of(held, channel->held_size));
+        tp_channel_said(channel, tp_slice_of(held, channel->held_size));
         free(held);
     }
 }
@@ -266,6 +307,8 @@ static void take(void *context, struct tp_message *message)
         count(&shard->counters, message->kind);
         return;
     }
+    if (channel->stream != NULL)
+        tp_stream_expect(channel, message->id);
     if (teleportal && message->raw.size > shard->config->max_message_size) {
         char text[96];
         snprintf(text, sizeof text, "message-too-large: %zu > %llu bytes", message->raw.size,
@@ -288,7 +331,7 @@ static void take(void *context, struct tp_message *message)
     tp_subscription_said(channel, message);
 }
 
-static void said(struct tp_channel *channel, struct tp_slice bytes)
+void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes)
 {
     struct tp_shard *shard = channel->shard;
     struct hearing hearing = {channel, bytes};
@@ -314,7 +357,7 @@ static void said(struct tp_channel *channel, struct tp_slice bytes)
         }
     }
     if (tp_client_dialect(&channel->client)->id == TP_DIALECT_TELEPORTAL &&
-        bytes.size > shard->config->max_message_size + FRAME_SIZE_SLACK) {
+        bytes.size > shard->config->max_message_size + TP_SIZE_SLACK) {
         tp_channel_close(channel, TP_CLOSE_TOO_BIG);
         return;
     }
@@ -333,7 +376,7 @@ static void on_message(void *context, struct tp_connection *connection, struct t
     (void)context;
     (void)text; /* its UTF-8 bytes count as binary (spec 01 section 4.2) */
     if (channel != NULL && !channel->closing)
-        said(channel, bytes);
+        tp_channel_said(channel, bytes);
 }
 
 /* ---- the other calls from below -----------------------------------------------------------------
@@ -356,7 +399,7 @@ static void turn_away(struct tp_channel *channel, unsigned status, struct tp_sli
     struct tp_connection *connection = channel->connection;
 
     tp_connection_set_user(connection, NULL);
-    destroy(channel);
+    tp_channel_destroy(channel);
     tp_connection_respond(connection, status, "text/plain", head, body);
 }
 
@@ -406,7 +449,8 @@ static void on_request(void *context, struct tp_connection *connection,
     struct tp_shard *shard = context;
 
     if (!request->upgrade) {
-        tp_pages_request(shard, connection, request);
+        if (!tp_stream_request(shard, connection, request))
+            tp_pages_request(shard, connection, request);
         return;
     }
     if (shard->phase != TP_SHARD_RUNNING) {
@@ -415,10 +459,8 @@ static void on_request(void *context, struct tp_connection *connection,
         return;
     }
 
-    struct tp_channel *channel = create(shard, connection);
-    const struct tp_client_paths paths = {
-        tp_slice_of(shard->config->teleportal_path, strlen(shard->config->teleportal_path)),
-        tp_slice_of(shard->config->yjs_path, strlen(shard->config->yjs_path))};
+    struct tp_channel *channel = tp_channel_create(shard, connection, TP_TRANSPORT_WEBSOCKET);
+    const struct tp_client_paths paths = tp_channel_paths(shard);
     tp_connection_set_user(connection, channel);
     if (tp_client_init(&channel->client, &paths, request->path) != TP_OK) {
         turn_away(channel, 400, (struct tp_slice){0},
@@ -439,26 +481,32 @@ static void on_request(void *context, struct tp_connection *connection,
 
 static void on_drained(void *context, struct tp_connection *connection)
 {
-    struct tp_channel *channel = tp_connection_user(connection);
+    struct tp_channel *channel = tp_channel_of(connection);
 
     (void)context;
     if (channel == NULL)
         return;
+    if (channel->stream != NULL)
+        tp_stream_continue(channel);
     TP_LIST_EACH_SAFE(link, &channel->subscriptions)
     tp_subscription_ready(TP_CONTAINER(link, struct tp_subscription, in_channel));
 }
 
 static void on_closed(void *context, struct tp_connection *connection, uint16_t code)
 {
-    struct tp_channel *channel = tp_connection_user(connection);
+    struct tp_channel *channel = tp_channel_of(connection);
+    void *user = tp_connection_user(connection);
 
     (void)context;
     (void)code;
-    if (channel == NULL)
-        return;
-    channel->closing = true;
     tp_connection_set_user(connection, NULL);
-    destroy(channel);
+    if (channel == NULL) {
+        if (user != NULL)
+            tp_visit_closed(user);
+        return;
+    }
+    channel->closing = true;
+    tp_channel_destroy(channel);
 }
 
 const struct tp_net_handler tp_channel_handler = {

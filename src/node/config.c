@@ -18,6 +18,7 @@ enum type {
     TYPE_WORD,   /* any text of one line */
     TYPE_SECRET, /* a text that is never printed, not even in a refusal */
     TYPE_URL_PATH,
+    TYPE_ORIGINS, /* "*", or web origins; kept with one blank between them */
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
     TYPE_SIZE,          /* bytes; k, M and G stand for 2^10, 2^20 and 2^30 */
@@ -61,6 +62,8 @@ static const struct option options[] = {
      "URL path of Teleportal clients."},
     {"yjs_path", TYPE_URL_PATH, AT(yjs_path), 0, 0, NULL, "/yjs",
      "URL path of y-websocket clients; the document's name follows it."},
+    {"cors_origins", TYPE_ORIGINS, AT(cors_origins), 0, 0, NULL, "",
+     "Web origins whose pages may use the HTTP transports (/sse, /message) from a browser."},
     {"max_message_size", TYPE_SIZE, AT(max_message_size), KIB, GIB, NULL, "10M",
      "Largest message of a Teleportal client; a larger one is refused."},
     {"max_update_bytes", TYPE_SIZE, AT(max_update_bytes), KIB, GIB, NULL, "64M",
@@ -191,6 +194,9 @@ static void describe(const struct option *option, char *out, size_t size)
     case TYPE_URL_PATH:
         snprintf(out, size, "a path like %s", option->standard);
         return;
+    case TYPE_ORIGINS:
+        snprintf(out, size, "nothing, *, or origins like https://example.com");
+        return;
     case TYPE_COUNT:
         snprintf(out, size, "a number from %" PRIu64 " to %" PRIu64, option->min, option->max);
         return;
@@ -302,6 +308,42 @@ static bool url_path_is_good(const char *value)
     return true;
 }
 
+/* scheme://host[:port], as browsers write it: no path, not even a slash. */
+static bool origin_is_good(const char *origin, size_t size)
+{
+    const char *const host = memmem(origin, size, "://", 3);
+
+    if (host == NULL || host == origin || host + 3 == origin + size)
+        return false;
+    for (const char *at = origin; at < origin + size; at++)
+        if (!isalnum((unsigned char)*at) && strchr(at < host ? "+-." : "-._~:[]", *at) == NULL &&
+            (at < host || at >= host + 3))
+            return false;
+    return true;
+}
+
+static bool store_origins(char *out, const char *value)
+{
+    char *const start = out;
+
+    if (strlen(value) >= TP_CONFIG_TEXT_SIZE)
+        return false;
+    for (const char *at = value + strspn(value, ", \t"); *at != '\0'; at += strspn(at, ", \t")) {
+        const size_t size = strcspn(at, ", \t");
+        const bool is_any = size == 1 && *at == '*';
+        if (!is_any && !origin_is_good(at, size))
+            return false;
+        if (is_any ? out != start || at[1 + strspn(at + 1, ", \t")] != '\0' : false)
+            return false; /* all, and some others: which is meant? */
+        if (out != start)
+            *out++ = ' ';
+        out = (char *)memcpy(out, at, size) + size;
+        at += size;
+    }
+    *out = '\0';
+    return true;
+}
+
 static bool store_value(const struct option *option, struct tp_config *config, const char *value)
 {
     uint64_t number = 0;
@@ -322,6 +364,8 @@ static bool store_value(const struct option *option, struct tp_config *config, c
             return false;
         strcpy(field(option, config), value);
         return true;
+    case TYPE_ORIGINS:
+        return store_origins(field(option, config), value);
     case TYPE_COUNT_OR_AUTO:
     case TYPE_COUNT:
     case TYPE_SIZE:
@@ -558,6 +602,7 @@ static void print_value(const struct option *option, struct tp_config *config, F
     case TYPE_WORD:
     case TYPE_SECRET: /* print_config does not come here with one */
     case TYPE_URL_PATH:
+    case TYPE_ORIGINS:
         fputs(at, out);
         break;
     case TYPE_SIZE:

@@ -83,7 +83,7 @@ void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *fra
     struct tp_shard *shard = channel->shard;
     if (class == TP_OUTBOX_DOCUMENT && subscription->behind)
         return;
-    const enum tp_status status = tp_connection_send(channel->connection, frame, label, class);
+    const enum tp_status status = tp_channel_send(channel, frame, label, class);
     if (status == TP_OK) {
         tp_client_sent(&channel->client);
         shard->counters.deliveries++;
@@ -201,8 +201,7 @@ void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *messag
 
     if (frame == NULL)
         return;
-    const enum tp_status status =
-        tp_connection_send(channel->connection, frame, 0, TP_OUTBOX_CONTROL);
+    const enum tp_status status = tp_channel_send(channel, frame, 0, TP_OUTBOX_CONTROL);
     if (status == TP_OK)
         tp_client_sent(&channel->client);
     else if (status == TP_FULL)

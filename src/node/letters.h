@@ -3,6 +3,7 @@
  *     connection's shard  ── JOIN, SAID, READY, RIGHTS, LEAVE ──►  document's shard
  *                         ◄── SEND, BROADCAST, AUDIENCE, CLOSE, PAUSE, RESUME, NOTIFY, LEFT ──
  *     any                 ── MOVE ──►  any           a connection changes its thread
+ *     any                 ── POST ──►  a stream's shard ── POSTED ──►  back    (node/stream.h)
  *     main                ── KEYS, STOP ──►  every shard ── STOPPED ──► main
  *
  * Pointers in a letter are names: only the shard that they belong to follows them. A subscription
@@ -18,6 +19,7 @@ struct tp_document;
 struct tp_subscription;
 struct tp_channel;
 struct tp_keys;
+struct tp_visit;
 
 enum tp_letter_kind {
     TP_LETTER_HOME = 1, /* read: the block goes back into its writer's pool */
@@ -36,6 +38,8 @@ enum tp_letter_kind {
     TP_LETTER_NOTIFY,
     TP_LETTER_MOVE,
     TP_LETTER_KEYS, /* the letter is heap memory: its reader frees it */
+    TP_LETTER_POST, /* bytes: the stream's id, the holder, the body */
+    TP_LETTER_POSTED,
     TP_LETTER_STOP,
     TP_LETTER_STOPPED,
 };
@@ -49,6 +53,8 @@ struct tp_shard_letter {
     struct tp_document
         *outpost;               /* JOIN: the stand-in here; BROADCAST, RESUME: the stand-in there */
     struct tp_channel *channel; /* MOVE */
+    struct tp_visit *visit;     /* POST, POSTED */
+    uint64_t id;                /* POSTED: the message that was not answered */
     union {
         struct tp_message message; /* SAID; its slices point into bytes */
         struct tp_peer peer;       /* JOIN: the first part of it */
@@ -61,7 +67,8 @@ struct tp_shard_letter {
     uint8_t rights;       /* RIGHTS */
     bool recheck;         /* KEYS: existing connections, too */
     struct tp_keys *keys; /* KEYS: the reader's from now on */
-    uint32_t key_size;    /* JOIN */
+    uint32_t outcome;     /* POSTED */
+    uint32_t key_size;    /* JOIN; POST: of the holder */
     uint32_t bytes_size;
     uint8_t bytes[];
 };

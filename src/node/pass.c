@@ -144,7 +144,7 @@ void tp_pass_finish(struct tp_channel *channel)
 static void recheck_one(void *context, struct tp_connection *connection)
 {
     struct tp_shard *shard = context;
-    struct tp_channel *channel = tp_connection_user(connection);
+    struct tp_channel *channel = tp_channel_of(connection);
 
     if (channel == NULL || channel->closing || channel->pass == NULL ||
         tp_gate_knows(&shard->gate, channel->pass->grant))

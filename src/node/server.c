@@ -45,6 +45,7 @@ struct tp_server {
     uint32_t first_store, first_worker, main_endpoint;
     uint64_t started_ms;
     char node_id[5 + TP_UUID_SIZE + 1];
+    uint32_t node_tag;
     uint32_t drained; /* shards without connections; atomic */
     bool draining;    /* atomic */
 
@@ -63,6 +64,11 @@ struct tp_server {
 uint32_t tp_server_endpoint(const struct tp_server *server)
 {
     return server->main_endpoint;
+}
+
+uint32_t tp_server_node_tag(const struct tp_server *server)
+{
+    return server->node_tag;
 }
 
 void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter)
@@ -429,6 +435,8 @@ static int run(struct tp_server *server)
     tp_random_secret(random, sizeof random);
     memcpy(server->node_id, "node-", 5);
     tp_uuid_format(random, server->node_id + 5);
+    server->node_tag = (uint32_t)random[0] << 24 | (uint32_t)random[1] << 16 |
+                       (uint32_t)random[2] << 8 | random[3];
     memcpy(server->listen, server->config.listen, sizeof server->listen);
     server->log = tp_log_init((enum tp_log_level)server->config.log_level, server->config.log_json);
 

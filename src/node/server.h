@@ -17,6 +17,8 @@ int tp_server_main(const struct tp_config *config);
 /* A letter from a thread that is no shard: the store's or a worker's. */
 void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter);
 uint32_t tp_server_endpoint(const struct tp_server *server); /* main's */
+/* The first digits of the node's id: what of it the ids of streams have. */
+uint32_t tp_server_node_tag(const struct tp_server *server);
 
 /* Folds this document's log into its base, when a worker has time. */
 void tp_server_compact(struct tp_shard *shard, uint64_t number);

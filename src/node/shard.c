@@ -1,5 +1,6 @@
 /* One core's thread: its loop, and its orderly end. */
 #include "node/server.h"
+#include "node/stream.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -98,12 +99,16 @@ void tp_shard_stop(struct tp_shard *shard)
 static void close_one(void *context, struct tp_connection *connection)
 {
     struct tp_shard *shard = context;
-    struct tp_channel *channel = tp_connection_user(connection);
+    const enum tp_transport *user = tp_connection_user(connection);
+    struct tp_channel *channel = tp_channel_of(connection);
 
     if (shard->close_left == 0 || (channel != NULL && channel->closing))
         return;
     if (channel == NULL) {
-        tp_connection_abort(connection);
+        if (user != NULL)
+            tp_visit_abandon((struct tp_visit *)user);
+        else
+            tp_connection_abort(connection);
         return;
     }
     shard->close_left--;
@@ -189,6 +194,7 @@ void tp_shard_run(struct tp_shard *shard)
         tp_documents_trim(shard);
         submit_store(shard);
         tp_net_flush(shard->net);
+        tp_stream_tick(shard);
         tp_arena_reset(&shard->arena);
         shard->counters.ticks_slow += clock_ns() - tp_reactor_now_ns(shard->reactor) > SLOW_TURN_NS;
         publish_view(shard);
@@ -250,7 +256,8 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
     limits.connection_count_max = (uint32_t)shard->config->max_connections;
     limits.message_size_max =
         (uint32_t)tp_max(shard->config->max_message_size, shard->config->max_update_bytes) +
-        (64u << 10);
+        TP_SIZE_SLACK;
+    limits.request_size_max = (uint32_t)shard->config->max_message_size + TP_SIZE_SLACK;
     limits.outbox_size_max = shard->config->outbox_size;
     shard->net = tp_net_create(shard->reactor, &shard->pool, &limits, &tp_channel_handler, shard);
     shard->store =
@@ -275,6 +282,8 @@ void tp_shard_finish(struct tp_shard *shard)
         tp_reactor_destroy(shard->reactor);
     tp_gate_finish(&shard->gate);
     tp_refusals_finish(shard);
+    tp_stream_tick(shard);
+    tp_frame_unref(shard->stream_ping);
     free(shard->arena.base);
     tp_pool_finish(&shard->pool);
 }

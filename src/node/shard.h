@@ -36,9 +36,23 @@
 
 #define TP_SHARD_COUNT_MAX 256u
 
+/* Above max_message_size: what is larger is refused by the transport, what is not gets a NACK (spec
+ * 01 section 1.4). */
+#define TP_SIZE_SLACK (64u << 10)
+
 struct tp_server;
 struct tp_document;
 struct tp_subscription;
+struct tp_stream;
+struct tp_visit;
+
+/* What a connection's `user` is: its first member says it. */
+enum tp_transport {
+    TP_TRANSPORT_WEBSOCKET,
+    TP_TRANSPORT_STREAM, /* GET /sse */
+    TP_TRANSPORT_ONCE,   /* POST /message */
+    TP_TRANSPORT_VISIT,  /* no channel: a POST /sse that waits for its answer (node/stream.h) */
+};
 
 struct tp_shard {
     uint32_t index;
@@ -68,10 +82,14 @@ struct tp_shard {
     uint64_t sessions_size;                /* bytes that sessions hold, as last told */
     struct tp_subscription *subscriptions; /* uthash, by (channel, document) */
     struct tp_member *remote_members;      /* uthash, by (shard, subscription) */
-    uint64_t store_inflight;               /* operations not answered yet */
+    struct tp_stream *streams;             /* uthash, by the id that their clients post with */
+    struct tp_frame *event_source;         /* the frame made into an event last, ... */
+    struct tp_frame *event;                /* ... and that event: of this turn, or NULL */
+    struct tp_frame *stream_ping;
+    uint64_t store_inflight; /* operations not answered yet */
     uint64_t work_inflight;
     uint64_t next_connection;
-    uint32_t channel_count; /* WebSocket connections that live here */
+    uint32_t channel_count; /* WebSockets and streams that live here */
 
     enum tp_shard_phase {
         TP_SHARD_RUNNING,
@@ -93,6 +111,7 @@ struct tp_shard {
 
 /* One client connection, as the node sees it. Moves between shards with its connection. */
 struct tp_channel {
+    enum tp_transport transport;
     struct tp_shard *shard; /* where it lives now */
     struct tp_connection *connection;
     struct tp_client client;
@@ -107,6 +126,7 @@ struct tp_channel {
     uint32_t pauses;                /* subscriptions that asked for a pause */
     struct tp_pass *pass;           /* NULL: nobody asked for a token */
     struct tp_handshake *handshake; /* its request is not answered yet; else NULL */
+    struct tp_stream *stream;     /* over HTTP: what it has besides; else NULL */
     struct tp_subscription *last; /* most messages are about the same document as the one before */
     uint8_t *held; /* the first message, while the channel moves to its document's shard */
     size_t held_size;
@@ -195,7 +215,21 @@ void tp_shard_view_read(const struct tp_shard *shard, struct tp_observed_shard *
 
 /* channel.c - connections: requests, messages, moving */
 extern const struct tp_net_handler tp_channel_handler;
+struct tp_channel *tp_channel_create(struct tp_shard *shard, struct tp_connection *connection,
+                                     enum tp_transport transport);
+void tp_channel_destroy(struct tp_channel *channel);
+/* The channel of a connection; NULL: it has none. */
+struct tp_channel *tp_channel_of(const struct tp_connection *connection);
+struct tp_client_paths tp_channel_paths(const struct tp_shard *shard);
 void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel);
+void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
+/* As tp_connection_send; `frame` is sealed for a WebSocket, and made into what the channel's
+ * transport wants. */
+TP_MUST_CHECK enum tp_status tp_channel_send(struct tp_channel *channel, struct tp_frame *frame,
+                                             uint64_t label, enum tp_outbox_class class);
+/* Nothing more is heard from the client, until resumed. */
+void tp_channel_pause(struct tp_channel *channel);
+void tp_channel_resume(struct tp_channel *channel);
 void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason);
 
 /* pass.c - what a connection may, and until when */

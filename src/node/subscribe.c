@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "node/server.h"
-#include "node/shard.h"
+#include "node/stream.h"
 
 /* ---- letters ------------------------------------------------------------------------------------
  */
@@ -221,9 +221,9 @@ void tp_subscription_pause(struct tp_subscription *subscription, bool pause)
     subscription->paused = pause;
     channel->pauses += pause ? 1 : -1;
     if (pause && channel->pauses == 1)
-        tp_connection_pause(channel->connection);
+        tp_channel_pause(channel);
     if (!pause && channel->pauses == 0)
-        tp_connection_resume(channel->connection);
+        tp_channel_resume(channel);
 }
 
 /* ---- reading letters ----------------------------------------------------------------------------
@@ -403,6 +403,10 @@ void tp_shard_letter(void *context, struct tp_letter *base)
             tp_passes_recheck(shard);
         free(letter);
         return;
+    case TP_LETTER_POST:
+    case TP_LETTER_POSTED:
+        tp_stream_letter(shard, letter);
+        break;
     case TP_LETTER_STOP:
         tp_shard_stop(shard);
         return; /* the server's own */

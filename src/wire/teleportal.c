@@ -495,6 +495,37 @@ void tp_teleportal_array_write(struct tp_slice frame, struct tp_buffer *out)
     tp_write_bytes(out, frame);
 }
 
+enum tp_status tp_teleportal_array_check(struct tp_slice array, size_t count_max)
+{
+    struct tp_slice frame;
+    size_t count = 0;
+
+    for (;;) {
+        struct tp_message message;
+        enum tp_close_reason reason;
+        enum tp_status status = tp_teleportal_array_next(&array, &frame);
+        if (status == TP_ABSENT)
+            return TP_OK;
+        if (status == TP_OK)
+            status = tp_teleportal_decode(frame, &message, &reason);
+        if (status != TP_OK)
+            return status;
+        if (count++ == count_max)
+            return TP_FULL;
+    }
+}
+
+bool tp_teleportal_is_ack(struct tp_slice frame, uint64_t *id)
+{
+    static const uint8_t head[] = {
+        'Y', 'J', 'S', 1, 0, 0, TP_TELEPORTAL_ACK, TP_TELEPORTAL_ID_SIZE};
+
+    return frame.size > sizeof head + TP_TELEPORTAL_ID_SIZE &&
+           memcmp(frame.data, head, sizeof head) == 0 &&
+           tp_teleportal_id_parse(tp_slice_of(frame.data + sizeof head, TP_TELEPORTAL_ID_SIZE),
+                                  id) == TP_OK;
+}
+
 enum tp_status tp_teleportal_envelope_decode(struct tp_slice envelope, struct tp_slice *source,
                                              struct tp_slice *frame)
 {

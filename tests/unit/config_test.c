@@ -161,6 +161,9 @@ Test(config, refuses_in_one_sentence_what_it_cannot_use)
         {"--listen=::1:80", {"listen", "::1:80", "HOST:PORT"}},
         {"--listen=[]:80", {"listen", "[]:80", "HOST:PORT"}},
         {"--listen=", {"listen", "\"\"", "HOST:PORT"}},
+        {"--cors-origins=example.com", {"cors_origins", "\"example.com\"", "https://"}},
+        {"--cors-origins=https://a.example/", {"cors_origins", "https://a.example/", "like"}},
+        {"--cors-origins=*,https://a.example", {"cors_origins", "*,https", "like"}},
         {"--yjs-path=yjs", {"yjs_path", "\"yjs\"", "/yjs"}},
         {"--yjs-path=/yjs/", {"yjs_path", "\"/yjs/\"", "/yjs"}},
         {"--yjs-path=/y?s", {"yjs_path", "\"/y?s\"", "/yjs"}},
@@ -274,6 +277,16 @@ Test(config, helps_with_every_option_and_its_sentence)
     cr_assert_not_null(strstr(printed, "Takes one of memory|os|disk."));
     for (const char *line = printed; *line != '\0'; line += strcspn(line, "\n") + 1)
         cr_assert_leq(strcspn(line, "\n"), 80, "%.100s", line);
+}
+
+Test(config, keeps_origins_with_one_blank_between_them)
+{
+    cr_assert_eq(LOAD("--cors-origins", " https://a.example ,http://b:8080,  http://[::1]:1 "),
+                 TP_CONFIG_RUN, "%s", config.error);
+    cr_assert_str_eq(config.cors_origins, "https://a.example http://b:8080 http://[::1]:1");
+
+    cr_assert_eq(LOAD("--cors-origins", "*"), TP_CONFIG_RUN);
+    cr_assert_str_eq(config.cors_origins, "*");
 }
 
 Test(config, tells_its_version)
