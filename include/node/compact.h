@@ -8,7 +8,8 @@
  * No lock and no knowledge of sessions: rows never change once they are written, so those that were
  * read can be deleted by key, and what arrives meanwhile survives. Two that fold the same document,
  * or one whose document is deleted meanwhile, fail at the expectations; then it is read again.
- * Encrypted documents are left alone: the server cannot merge what it cannot read.
+ * Of encrypted documents only the structure is merged, and nothing is dropped: what the sidecars
+ * hold we cannot read.
  *
  * Everything here blocks, on a worker, where it takes one core at most and no shard waits for it.
  */

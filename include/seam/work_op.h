@@ -9,11 +9,13 @@
 #include "base/buffer.h"
 #include "base/list.h"
 #include "base/signature.h"
+#include "seam/message.h"
 
 enum tp_work_kind {
     TP_WORK_VALIDATE, /* inputs[0]: is it an update? -> what was found; v1 and v2, if wanted and not
                          what inputs[0] is already */
-    TP_WORK_LOAD,     /* inputs: base and log values as read -> v1: merged, sv: its state vector */
+    TP_WORK_LOAD,     /* inputs: base and log values as read -> v1: merged, sv: its state vector;
+                         sidecars, if the document is encrypted */
     TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged, sv: its state vector */
     TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
     TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, about size_max bytes -> v1, sv, is_last */
@@ -29,19 +31,24 @@ struct tp_work_op {
     struct tp_slice sv_in;
     size_t size_max; /* PIECE */
     bool want_v1, want_v2;
+    bool encrypted; /* LOAD: of which mode the document is. DIFF: ranges are wanted as well */
+    const struct tp_message_update *hashed; /* VALIDATE: whose sidecars to hash; NULL: nobody's */
 
     /* the answer */
     enum tp_status status;
     const char *error; /* fixed text when not TP_OK */
     struct tp_buffer v1, v2, sv;
-    bool is_last; /* PIECE */
+    bool is_last;              /* PIECE */
+    struct tp_buffer sidecars; /* LOAD: a list (crdt/sidecars.h) */
+    struct tp_buffer digests;  /* VALIDATE: of `hashed` (crdt/sidecars.h) */
+    struct tp_buffer ranges;   /* VALIDATE, DIFF: struct tp_update_range[]: the clocks that the
+                                * update,   or the difference, holds (crdt/update.h) */
 
     /* VALIDATE */
     uint8_t found_encoding;
     bool is_empty;               /* no struct, no delete range */
     bool relayable;              /* clients may get these bytes as they are (crdt/update.h) */
     uint64_t delete_range_count; /* what it says of deletions cannot be judged by clocks */
-    struct tp_buffer ranges;     /* struct tp_update_range[]: the clocks it holds (crdt/update.h) */
 
     /* VERIFY; the keys stay with the asker. TP_DENIED: with none of them */
     struct {

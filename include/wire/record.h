@@ -37,7 +37,8 @@ struct tp_name_record {
     struct tp_slice state_vector;
 };
 
-/* One received update, as it came. */
+/* One received update, as it came. Encrypted documents (TP_RECORD_CONTAINER): a container, or, of
+ * our own making (dialect 0) and in bases, all there was, sealed (crdt/sidecars.h). */
 struct tp_log_entry {
     uint64_t sequence;
     uint64_t wall_ms;

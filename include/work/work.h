@@ -14,7 +14,7 @@
 /* The computation itself: pure, fills the answer. When the status is not TP_OK, there is no output.
  * VALIDATE answers TP_MALFORMED for what is no update and for what has no V1 form. LOAD takes the
  * base's value as inputs[0], empty when there is none, and log rows behind it; one damaged record
- * fails it (TP_MALFORMED), and so does an encrypted document (TP_DENIED). */
+ * fails it (TP_MALFORMED), and so does one of the other mode than `encrypted` says. */
 void tp_work_run(struct tp_work_op *op);
 
 /* Frees what an answered operation holds. Harmless when the asker took the buffers and zeroed them.

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "crdt/sidecars.h"
 #include "crdt/update.h"
 #include "wire/record.h"
 
@@ -38,33 +39,22 @@ static enum tp_status end_behind(struct tp_slice key, uint8_t *to)
  * there are none, or they are not ours to fold. */
 static enum tp_status choose_rows(struct tp_compact *compact, struct keys *keys, bool *is_all)
 {
-    struct tp_store_op read = {.verb = TP_STORE_READ, .range_count = 2};
-    struct tp_metadata_record metadata;
-    size_t size = 0, count = 0, first = 0;
-    enum tp_status status;
+    struct tp_store_op read = {.verb = TP_STORE_READ, .range_count = 1};
+    size_t size = 0, count = 0;
 
-    read.ranges[0] = (struct tp_store_range){
-        .table = TP_TABLE_METADATA, .from = tp_slice_of(keys->number, sizeof keys->number)};
-    make_log_range(&read.ranges[1], keys->from, keys->to);
-    read.ranges[1].without_values = true;
-    read.ranges[1].row_count_max = TP_COMPACT_ROW_COUNT_MAX;
+    make_log_range(&read.ranges[0], keys->from, keys->to);
+    read.ranges[0].without_values = true;
+    read.ranges[0].row_count_max = TP_COMPACT_ROW_COUNT_MAX;
     compact->backend->run(compact->store, &read);
-    status = read.status;
-    if (status == TP_OK && read.row_count > 0 && read.rows[0].table == TP_TABLE_METADATA) {
-        first = 1;
-        status = tp_metadata_record_decode(read.rows[0].value, &metadata);
-        if (status == TP_OK && metadata.mode != TP_MODE_PLAIN)
-            status = TP_ABSENT;
-    }
+    enum tp_status status = read.status;
     if (status == TP_OK) {
-        const size_t row_count = read.row_count - first;
-        while (count < row_count && (count == 0 || size < TP_COMPACT_SIZE_MAX))
-            size += read.rows[first + count++].value.size;
-        *is_all = count == row_count && row_count < TP_COMPACT_ROW_COUNT_MAX;
+        while (count < read.row_count && (count == 0 || size < TP_COMPACT_SIZE_MAX))
+            size += read.rows[count++].value.size;
+        *is_all = count == read.row_count && read.row_count < TP_COMPACT_ROW_COUNT_MAX;
         if (count == 0)
             status = TP_ABSENT;
         else if (!*is_all)
-            status = end_behind(read.rows[first + count - 1].key, keys->to);
+            status = end_behind(read.rows[count - 1].key, keys->to);
     }
     tp_store_op_finish(&read);
     return status;
@@ -94,7 +84,7 @@ struct fold {
     struct tp_metadata_record metadata_record;
     uint64_t sequence, updated_ms, entry_count; /* of the entries */
     bool is_encrypted;
-    struct tp_buffer update, state_vector;
+    struct tp_buffer update, state_vector; /* encrypted: sealed (crdt/sidecars.h) */
 };
 
 static enum tp_status read_entries(struct fold *fold)
@@ -138,8 +128,8 @@ static enum tp_status sort_out(struct fold *fold, const struct tp_store_op *read
     fold->sequence = fold->base_record.sequence;
     fold->updated_ms = fold->metadata_record.updated_ms;
     status = read_entries(fold);
-    if (status == TP_OK && (fold->row_count == 0 || fold->is_encrypted))
-        status = TP_ABSENT; /* folded or deleted since we looked; or not ours to fold */
+    if (status == TP_OK && fold->row_count == 0)
+        status = TP_ABSENT; /* folded or deleted since we looked */
     return status;
 }
 
@@ -147,7 +137,8 @@ static enum tp_status sort_out(struct fold *fold, const struct tp_store_op *read
 static enum tp_status merge(struct fold *fold, bool keep_deleted)
 {
     struct tp_slice *inputs = calloc(fold->row_count + 1, sizeof *inputs);
-    struct tp_work_op load = {.kind = TP_WORK_LOAD, .inputs = inputs};
+    struct tp_work_op load = {
+        .kind = TP_WORK_LOAD, .inputs = inputs, .encrypted = fold->is_encrypted};
 
     TP_ASSERT(inputs != NULL);
     if (fold->base != NULL)
@@ -159,8 +150,11 @@ static enum tp_status merge(struct fold *fold, bool keep_deleted)
     free(inputs);
 
     enum tp_status status = load.status;
-    if (status == TP_OK && !keep_deleted) {
-        fold->update = tp_buffer_growing(OUTPUT_SIZE_MAX);
+    fold->update = tp_buffer_growing(OUTPUT_SIZE_MAX);
+    if (status == TP_OK && fold->is_encrypted) {
+        /* What is deleted is the clients' to judge: we do not know what is whose content. */
+        tp_sealed_encode(tp_buffer_slice(&load.v1), tp_buffer_slice(&load.sidecars), &fold->update);
+    } else if (status == TP_OK && !keep_deleted) {
         status = tp_update_compact(tp_buffer_slice(&load.v1), TP_UPDATE_V1, &fold->update, NULL);
     } else {
         fold->update = load.v1;
@@ -189,6 +183,8 @@ static enum tp_status write_fold(struct tp_compact *compact, const struct keys *
     struct tp_store_part *parts = calloc(fold->row_count + 5, sizeof *parts);
     size_t count = 0;
 
+    const enum tp_record_encoding encoding =
+        fold->is_encrypted ? TP_RECORD_CONTAINER : TP_RECORD_V1;
     TP_ASSERT(parts != NULL);
     if (fold->base == NULL) {
         add(parts, &count, TP_PART_EXPECT_ABSENT, TP_TABLE_BASES, number, (struct tp_slice){0});
@@ -203,7 +199,7 @@ static enum tp_status write_fold(struct tp_compact *compact, const struct keys *
 
     tp_base_record_head_encode(&(struct tp_base_record){.version = fold->base_record.version + 1,
                                                         .sequence = fold->sequence,
-                                                        .encoding = TP_RECORD_V1},
+                                                        .encoding = encoding},
                                &base);
     tp_buffer_append(&base, fold->update.data, fold->update.size);
     add(parts, &count, TP_PART_PUT, TP_TABLE_BASES, number, tp_buffer_slice(&base));

@@ -25,21 +25,30 @@ static struct cache *cache_of(struct tp_session *session, const struct tp_peer *
     return &session->caches[wants_v2(peer) ? 0 : 1][slot];
 }
 
-/* An answer as the bytes of a dialect. `bytes` is V2 for Teleportal, else V1. */
-static struct tp_frame *encode(struct tp_session *session, bool v2, enum tp_message_kind kind,
-                               struct tp_slice bytes)
+/* What is said of the content, before it has a form. */
+struct words {
+    enum tp_message_kind kind; /* SYNC_STEP_2 or UPDATE */
+    bool encrypted;
+    struct tp_slice bytes;    /* V2 for Teleportal, else V1 */
+    struct tp_slice sidecars; /* as tp_message_update.sidecars */
+};
+
+/* An answer as the bytes of a dialect. */
+static struct tp_frame *encode(struct tp_session *session, bool v2, const struct words *words)
 {
-    struct tp_message message = {.kind = kind};
-    const size_t size_max = session->document.size + HEAD_SIZE_MAX + bytes.size;
+    struct tp_message message = {.kind = words->kind, .encrypted = words->encrypted};
+    const size_t size_max =
+        session->document.size + HEAD_SIZE_MAX + words->bytes.size + words->sidecars.size;
     struct tp_frame *frame = tp_frame_alloc(session->env->pool, size_max);
     struct tp_buffer out = tp_buffer_fixed(frame->data + TP_FRAME_HEAD_SIZE, size_max);
     enum tp_status status;
 
     if (v2) {
-        message.update = (struct tp_message_update){.version = 2, .v2 = bytes};
+        message.update = (struct tp_message_update){
+            .version = 2, .v2 = words->bytes, .sidecars = words->sidecars};
         status = tp_teleportal_encode(&message, session->document, &out);
     } else {
-        message.update.v1 = bytes;
+        message.update.v1 = words->bytes;
         status = tp_yprotocol_write(&message, &out);
     }
     TP_ASSERT(status == TP_OK && !out.full);
@@ -133,6 +142,7 @@ void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
         ask(session, peer, slot == SLOT_OTHER ? message->state_vector : (struct tp_slice){0});
     question->slot = slot;
     question->step = true;
+    question->encrypted = message->encrypted;
     question->id = message->id;
     if (session->question_count >= limits->question_count_max)
         tp_session_pause(session, peer, out);
@@ -140,7 +150,15 @@ void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
 
 void tp_answers_catch_up(struct tp_session *session, struct tp_peer *peer)
 {
-    ask(session, peer, (struct tp_slice){0})->slot = SLOT_FULL;
+    struct question *question = ask(session, peer, (struct tp_slice){0});
+
+    question->slot = SLOT_FULL;
+    question->encrypted = session->mode == TP_MODE_ENCRYPTED;
+}
+
+static enum tp_message_kind kind_of(const struct question *question)
+{
+    return question->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE;
 }
 
 /* Says the answer, and forgets the question. Three effects at most. */
@@ -149,13 +167,13 @@ static void answer(struct tp_session *session, struct question *question, struct
 {
     struct tp_peer *peer = question->peer;
 
-    send_encoded(session, peer, question->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE, frame,
-                 out);
+    send_encoded(session, peer, kind_of(question), frame, out);
     peer->synced = true;
     if (question->step && peer->dialect == TP_DIALECT_TELEPORTAL) {
         struct said *step = tp_session_say(session, TP_MESSAGE_SYNC_STEP_1);
         step->hold = tp_content_state_vector(session);
         step->message.state_vector = tp_frame_message(step->hold);
+        step->message.encrypted = question->encrypted;
         tp_session_send(out, peer, step);
         tp_replies_ack(session, peer, question->id, out);
     }
@@ -165,9 +183,9 @@ static void answer(struct tp_session *session, struct question *question, struct
 static void answer_bytes(struct tp_session *session, struct question *question,
                          struct tp_slice bytes, struct tp_effects *out)
 {
-    struct tp_frame *frame =
-        encode(session, wants_v2(question->peer),
-               question->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE, bytes);
+    const struct words words = {
+        .kind = kind_of(question), .encrypted = question->encrypted, .bytes = bytes};
+    struct tp_frame *frame = encode(session, wants_v2(question->peer), &words);
 
     answer(session, question, frame, out);
     tp_frame_unref(frame); /* the effect has it */
@@ -200,7 +218,28 @@ static struct tp_work_op *start_diff(struct tp_session *session, uint32_t step, 
     op->sv_in = tp_slice_of(at + sizeof pinned, sv.size);
     op->want_v1 = !v2;
     op->want_v2 = v2;
+    op->encrypted = session->mode == TP_MODE_ENCRYPTED;
     return op;
+}
+
+/* The difference that was computed, with the sidecars for it, as bytes of a dialect. */
+static struct tp_frame *encode_diff(struct tp_session *session, const struct tp_work_op *op,
+                                    enum tp_message_kind kind)
+{
+    struct words words = {.kind = kind,
+                          .encrypted = op->encrypted,
+                          .bytes = tp_buffer_slice(op->want_v2 ? &op->v2 : &op->v1)};
+    struct tp_buffer sidecars = tp_buffer_growing(UINT32_MAX / 2);
+
+    if (op->encrypted) {
+        tp_sidecars_select(tp_buffer_slice(&session->sidecars),
+                           (const struct tp_update_range *)op->ranges.data,
+                           op->ranges.size / sizeof(struct tp_update_range), &sidecars);
+        words.sidecars = tp_buffer_slice(&sidecars);
+    }
+    struct tp_frame *frame = encode(session, op->want_v2, &words);
+    tp_buffer_finish(&sidecars);
+    return frame;
 }
 
 static void finish_diff(struct tp_session *session, struct tp_work_op *op)
@@ -276,7 +315,8 @@ static void piece_done(struct tp_session *session, struct tp_work_op *op, struct
 
     const enum tp_message_kind kind =
         op->is_last && piecewise->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE;
-    struct tp_frame *frame = encode(session, false, kind, tp_buffer_slice(&op->v1));
+    struct tp_frame *frame =
+        encode(session, false, &(struct words){.kind = kind, .bytes = tp_buffer_slice(&op->v1)});
     send_encoded(session, peer, kind, frame, out);
     tp_frame_unref(frame);
     if (op->is_last) {
@@ -320,6 +360,12 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
                      wants_v2(peer) ? tp_slice_of("", 0) : tp_update_empty(TP_UPDATE_V1), out);
         return true;
     }
+    if (!tp_session_takes(session, question->encrypted)) { /* decided since it asked */
+        if (peer->dialect == TP_DIALECT_TELEPORTAL)
+            tp_replies_mismatch(session, peer, question->encrypted, question->id, out);
+        drop(session, question);
+        return true;
+    }
     if (question->slot != SLOT_OTHER) {
         const struct cache *cache = cache_of(session, peer, question->slot);
         if (cache->frame != NULL && cache->version >= question->version && question->step) {
@@ -351,8 +397,9 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
         return true;
     if (question->slot == SLOT_FULL && !wants_v2(peer)) {
         tp_frame_unref(cache->frame);
-        cache->frame = encode(session, false, TP_MESSAGE_SYNC_STEP_2,
-                              tp_buffer_slice(&session->merged->bytes));
+        cache->frame = encode(session, false,
+                              &(struct words){.kind = TP_MESSAGE_SYNC_STEP_2,
+                                              .bytes = tp_buffer_slice(&session->merged->bytes)});
         cache->version = session->merged_version;
         session->changed_ns = session->now_ns;
         answer(session, question, cache->frame, out);
@@ -380,13 +427,10 @@ bool tp_answers_pump(struct tp_session *session, struct tp_effects *out)
 static void cache_done(struct tp_session *session, struct tp_work_op *op)
 {
     struct cache *cache = op->owner;
-    const bool v2 = cache < session->caches[1];
-
     TP_ASSERT(op->status == TP_OK); /* all parts were checked: a failure is our own mistake */
     cache->op = NULL;
     tp_frame_unref(cache->frame);
-    cache->frame =
-        encode(session, v2, TP_MESSAGE_SYNC_STEP_2, tp_buffer_slice(v2 ? &op->v2 : &op->v1));
+    cache->frame = encode_diff(session, op, TP_MESSAGE_SYNC_STEP_2);
     cache->version = cache->op_version;
     session->changed_ns = session->now_ns;
     finish_diff(session, op);
@@ -397,12 +441,13 @@ static void question_done(struct tp_session *session, struct tp_work_op *op, str
     struct question *question = op->owner;
 
     question->op = NULL;
-    if (question->peer == NULL)
+    if (question->peer == NULL) {
         drop(session, question);
-    else if (op->status == TP_OK)
-        answer_bytes(session, question,
-                     tp_buffer_slice(wants_v2(question->peer) ? &op->v2 : &op->v1), out);
-    else {
+    } else if (op->status == TP_OK) {
+        struct tp_frame *frame = encode_diff(session, op, kind_of(question));
+        answer(session, question, frame, out);
+        tp_frame_unref(frame); /* the effect has it */
+    } else {
         tp_session_close(out, question->peer, TP_CLOSE_INTERNAL);
         drop(session, question);
     }

@@ -136,5 +136,6 @@ void tp_content_finish(struct tp_session *session)
         tp_frame_unref(session->tail[i].frame);
     tp_session_give(session, session->tail, session->tail_room * sizeof *session->tail);
     tp_blob_unref(session->merged);
+    tp_buffer_finish(&session->sidecars);
     tp_state_vector_finish(&session->state_vector);
 }

@@ -9,6 +9,7 @@
  * is one for the message at hand is said at once, at most SAY_COUNT_MAX effects of it. */
 #pragma once
 
+#include "crdt/sidecars.h"
 #include "crdt/state_vector.h"
 #include "crdt/update.h"
 #include "session/session.h"
@@ -80,6 +81,7 @@ struct deed {
     struct tp_peer *peer;      /* who sent it; NULL: has left */
     struct tp_message message; /* kept; its frame holds `update` */
     struct tp_slice update;    /* as received, without container */
+    struct tp_slice stored; /* what the log entry holds: the same, or, encrypted, the container */
     enum tp_update_encoding encoding;
     struct tp_work_op *check;
     struct tp_store_op op;
@@ -137,7 +139,8 @@ struct question {
     struct tp_link link;
     struct tp_peer *peer; /* NULL: has left, and a worker is at it */
     enum slot slot;
-    bool step; /* false: nobody asked; the peer has lost frames and gets an update */
+    bool step;      /* false: nobody asked; the peer has lost frames and gets an update */
+    bool encrypted; /* what the peer takes the document for, before anything is in it */
     uint64_t id;
     uint64_t version; /* of the content, when it came: the answer must hold that */
     struct tp_work_op *op;
@@ -219,7 +222,7 @@ struct tp_session {
 
     /* the document's name: 0 number: it does not exist yet */
     uint64_t number, epoch;
-    uint8_t mode; /* enum tp_record_mode; 0: not decided */
+    uint8_t mode; /* enum tp_record_mode; 0: not decided: the first update does */
     bool creating;
     bool joining_other;            /* reopened: another node had created it */
     uint64_t sequence;             /* of the next log entry */
@@ -238,6 +241,7 @@ struct tp_session {
     struct tail_entry *tail;
     uint32_t tail_count, tail_room;
     size_t tail_size;
+    struct tp_buffer sidecars;           /* encrypted: a list (crdt/sidecars.h), of all up to now */
     struct tp_state_vector state_vector; /* never more than the content has */
     struct fold fold;
     struct cache caches[2][SLOT_COUNT]; /* Teleportal's, y-websocket's */
@@ -279,9 +283,11 @@ void tp_session_broadcast(struct tp_effects *out, const struct tp_peer *except, 
 void tp_session_close(struct tp_effects *out, struct tp_peer *peer, enum tp_close_reason reason);
 /* Reads no more from `peer` until what we are behind with is done. */
 void tp_session_pause(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
-/* Closes all y-websocket peers, as there is room. */
-void tp_session_doom(struct tp_session *session, enum tp_close_reason reason);
+/* Closes those who can be told no other way, or all peers, as there is room. */
+void tp_session_doom(struct tp_session *session, enum tp_close_reason reason, bool everybody);
 bool tp_session_has_room(const struct tp_effects *out, uint32_t count);
+/* The document is of this mode, or of none yet. */
+bool tp_session_takes(const struct tp_session *session, bool encrypted);
 
 void *tp_session_take(struct tp_session *session, size_t size); /* zeroed */
 void tp_session_give(struct tp_session *session, void *piece, size_t size);
@@ -382,6 +388,9 @@ void tp_replies_nack(struct tp_session *session, struct tp_peer *peer, uint64_t 
                      const char *error, struct tp_effects *out);
 void tp_replies_deny(struct tp_session *session, struct tp_peer *peer, bool encrypted,
                      struct tp_slice reason, struct tp_effects *out);
+/* To whoever takes the document for one of the other mode. */
+void tp_replies_mismatch(struct tp_session *session, struct tp_peer *peer, bool encrypted,
+                         uint64_t id, struct tp_effects *out);
 void tp_replies_rpc(struct tp_session *session, struct tp_peer *peer,
                     const struct tp_message *message, struct tp_effects *out);
 bool tp_replies_pump(struct tp_session *session, struct tp_effects *out);

@@ -55,7 +55,7 @@ void tp_opening_fail(struct tp_session *session)
     session->stage = STAGE_REFUSED;
     session->retry_ns = session->now_ns + RETRY_NS;
     tp_saving_fail(session);
-    tp_session_doom(session, TP_CLOSE_LOAD_FAILED);
+    tp_session_doom(session, TP_CLOSE_LOAD_FAILED, false);
 }
 
 void tp_opening_start(struct tp_session *session, struct tp_effects *out)
@@ -122,12 +122,16 @@ static void named(struct tp_session *session, struct tp_store_op *op, struct tp_
         return;
     }
     session->number = record.number;
+    if (session->joining_other && session->mode != record.mode) {
+        /* Another node's client was first, and decided otherwise. */
+        finish_read(session);
+        tp_opening_fail(session);
+        tp_session_doom(session, TP_CLOSE_RESTARTING, true);
+        return;
+    }
     session->mode = (uint8_t)record.mode;
     finish_read(session);
-    if (session->mode == TP_MODE_ENCRYPTED)
-        opened(session); /* everyone is refused: its content is of no use */
-    else
-        read_rows(session, out);
+    read_rows(session, out);
 }
 
 /* What comes after the last log entry, and how long the log is. */
@@ -179,6 +183,7 @@ static void rows_read(struct tp_session *session, struct tp_store_op *op, struct
     session->load = tp_session_work(session, TP_WORK_LOAD, STEP_LOAD, out);
     session->load->inputs = session->load_inputs;
     session->load->input_count = session->load_input_count;
+    session->load->encrypted = session->mode == TP_MODE_ENCRYPTED;
 }
 
 void tp_opening_read(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out)
@@ -197,13 +202,21 @@ void tp_opening_read(struct tp_session *session, struct tp_store_op *op, struct 
 
 /* Reopened because another node had created the document: our peers lack what it has stored, and
  * what we have goes beside it. */
-static void join_other(struct tp_session *session, struct tp_slice loaded, struct tp_effects *out)
+static void join_other(struct tp_session *session, const struct tp_work_op *op,
+                       struct tp_effects *out)
 {
-    struct tp_frame *frame = tp_frame_create(session->env->pool, loaded);
+    struct tp_frame *frame = tp_frame_create(session->env->pool, tp_buffer_slice(&op->v1));
     const struct tp_slice v1 = tp_frame_message(frame);
 
     session->joining_other = false;
     tp_content_add(session, frame, v1, NULL, 0);
+    tp_sidecars_join(&session->sidecars, tp_buffer_slice(&op->sidecars));
+    if (session->mode == TP_MODE_ENCRYPTED) {
+        tp_frame_unref(frame);
+        TP_LIST_EACH(link, &session->peers)
+        tp_answers_catch_up(session, TP_CONTAINER(link, struct tp_peer, link));
+        return;
+    }
     struct said *news = tp_session_say(session, TP_MESSAGE_UPDATE);
     news->hold = frame;
     news->message.update.v1 = v1;
@@ -245,13 +258,16 @@ void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct
         tp_state_vector_finish(&known);
         opened(session);
         if (has_rows)
-            join_other(session, tp_buffer_slice(&op->v1), out);
+            join_other(session, op, out);
     } else {
         tp_state_vector_finish(&session->state_vector);
         session->state_vector = known;
         tp_blob_unref(session->merged);
         session->merged = !has_rows ? NULL : tp_blob_create(&op->v1);
         session->merged_version = session->version;
+        tp_buffer_finish(&session->sidecars);
+        session->sidecars = op->sidecars;
+        op->sidecars = (struct tp_buffer){0};
         opened(session);
     }
     tp_session_work_free(session, op);

@@ -114,6 +114,17 @@ void tp_replies_deny(struct tp_session *session, struct tp_peer *peer, bool encr
     tp_session_send(out, peer, said);
 }
 
+void tp_replies_mismatch(struct tp_session *session, struct tp_peer *peer, bool encrypted,
+                         uint64_t id, struct tp_effects *out)
+{
+    tp_replies_deny(session, peer, encrypted,
+                    encrypted
+                        ? TP_SLICE("Encryption state mismatch: this document is not encrypted")
+                        : TP_SLICE("Encryption state mismatch: this document is encrypted"),
+                    out);
+    tp_replies_ack(session, peer, id, out);
+}
+
 /* No method is known here: 501 for a request (spec 01 section 2.7), an ack for everything. */
 void tp_replies_rpc(struct tp_session *session, struct tp_peer *peer,
                     const struct tp_message *message, struct tp_effects *out)

@@ -11,6 +11,7 @@
 
 /* What a check found, wherever it ran. */
 struct findings {
+    struct tp_buffer digests; /* of the sidecars (crdt/sidecars.h) */
     enum tp_status status;
     enum tp_update_encoding encoding;
     bool is_empty;
@@ -89,12 +90,13 @@ static struct deed *deed_create(struct tp_session *session, struct tp_peer *peer
     deed->message = *message;
     tp_frame_ref(deed->message.frame);
     deed->update = update;
+    deed->stored = message->encrypted ? deed->message.update.container : update;
     tp_link_init(&deed->link);
     tp_link_init(&deed->op.link);
     tp_link_init(&deed->op.inflight);
     tp_link_insert(&session->deeds, &deed->link);
     session->deed_count++;
-    session->deed_size += update.size;
+    session->deed_size += deed->stored.size;
     return deed;
 }
 
@@ -110,7 +112,7 @@ static void deed_finish(struct tp_session *session, struct deed *deed, bool fail
     }
     tp_link_remove(&deed->link);
     session->deed_count--;
-    session->deed_size -= deed->update.size;
+    session->deed_size -= deed->stored.size;
     tp_session_give(session, deed->head, deed->head_size);
     tp_buffer_finish(&deed->rows);
     tp_message_drop(&deed->message);
@@ -151,7 +153,6 @@ static void add_creation(struct tp_session *session, struct deed *deed)
         session->number = tp_random_next(session->env->random);
     while (session->number == 0);
     session->creating = true;
-    session->mode = TP_MODE_PLAIN;
     tp_record_number_key(session->number, deed->number_key);
 
     /* room for all three, so that nothing moves any more */
@@ -162,14 +163,14 @@ static void add_creation(struct tp_session *session, struct deed *deed)
     const struct tp_slice name = cut(&deed->rows, 0);
     const struct tp_name_record record = {.number = session->number,
                                           .epoch = session->epoch,
-                                          .mode = TP_MODE_PLAIN,
+                                          .mode = session->mode,
                                           .created_ms = session->wall_ms};
     size_t from = deed->rows.size;
     tp_name_record_encode(&record, &deed->rows);
     const struct tp_slice value = cut(&deed->rows, from);
     const struct tp_metadata_record metadata = {.name = name,
                                                 .epoch = session->epoch,
-                                                .mode = TP_MODE_PLAIN,
+                                                .mode = session->mode,
                                                 .created_ms = session->wall_ms};
     from = deed->rows.size;
     tp_metadata_record_encode(&metadata, &deed->rows);
@@ -200,7 +201,10 @@ static void submit(struct tp_session *session, struct deed *deed, struct tp_effe
                                  .dialect = (uint8_t)deed->message.dialect,
                                  .encoding =
                                      deed->encoding == TP_UPDATE_V1 ? TP_RECORD_V1 : TP_RECORD_V2,
-                                 .update = deed->update};
+                                 .update = deed->stored};
+
+    if (session->mode == TP_MODE_ENCRYPTED)
+        entry.encoding = TP_RECORD_CONTAINER;
 
     if (peer != NULL) {
         entry.user = peer->user_id;
@@ -222,11 +226,11 @@ static void submit(struct tp_session *session, struct deed *deed, struct tp_effe
     tp_record_log_key(session->number, entry.sequence, deed->key);
     op->key = tp_slice_of(deed->key, TP_RECORD_LOG_KEY_SIZE);
     op->value[0] = tp_buffer_slice(&head);
-    op->value[1] = deed->update;
+    op->value[1] = deed->stored;
     deed->stage = DEED_STORING;
     session->inflight++;
     session->log_count++;
-    session->log_size += head.size + deed->update.size;
+    session->log_size += head.size + deed->stored.size;
     tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_STORE, .store_op = op});
 }
 
@@ -335,6 +339,10 @@ static void pass_on(struct tp_session *session, const struct deed *deed, struct 
     struct tp_message *message = &news->message;
     uint32_t audience = TP_AUDIENCE_YWEBSOCKET | TP_AUDIENCE_HOCUSPOCUS;
 
+    if (session->mode == TP_MODE_ENCRYPTED) { /* as it came: we could write nothing else */
+        tp_session_broadcast(out, deed->peer, TP_AUDIENCE_TELEPORTAL, news);
+        return;
+    }
     message->update.v1 = v1;
     if (v2.data != NULL) {
         message->update.v2 = v2;
@@ -359,15 +367,25 @@ static void mend(struct tp_session *session, struct deed *deed)
 
     TP_ASSERT(tp_update_convert(deed->update, deed->encoding, deed->encoding, &mended) == TP_OK);
     session->deed_size += mended.size;
-    session->deed_size -= deed->update.size;
+    session->deed_size -= deed->stored.size;
     tp_frame_unref(message->frame);
     message->frame = tp_frame_create(session->env->pool, tp_buffer_slice(&mended));
     message->kind = TP_MESSAGE_UPDATE;
     message->dialect = TP_DIALECT_NONE;
     message->raw = (struct tp_slice){0};
     message->update = (struct tp_message_update){.version = 2};
-    deed->update = tp_frame_message(message->frame);
+    deed->update = deed->stored = tp_frame_message(message->frame);
     tp_buffer_finish(&mended);
+}
+
+/* The first update decides what the document is. */
+static void decide(struct tp_session *session, bool encrypted)
+{
+    if (session->mode != 0)
+        return;
+    session->mode = encrypted ? TP_MODE_ENCRYPTED : TP_MODE_PLAIN;
+    if (encrypted)
+        tp_session_doom(session, TP_CLOSE_FORBIDDEN, false); /* they could read nothing of it */
 }
 
 /* The update is sound: into the document, to the others, to the disk. */
@@ -395,6 +413,9 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
         v2 = (struct tp_slice){0};
     }
     tp_content_add(session, holder, v1, found->ranges, (uint32_t)found->range_count);
+    if (session->mode == TP_MODE_ENCRYPTED)
+        tp_sidecars_fold(&session->sidecars, &deed->message.update,
+                         tp_buffer_slice(&found->digests), found->ranges, found->range_count);
     tp_session_say(session, TP_MESSAGE_PING)->hold = holder;
     session->env->counters->updates_accepted++;
     pass_on(session, deed, v1, v2, out);
@@ -409,9 +430,13 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
                   const struct tp_message *message, struct tp_slice update, struct deed *deed,
                   struct findings *found, struct tp_effects *out)
 {
-    if (found->status != TP_OK) {
+    /* Nobody but a peer of ours says something encrypted, and what clients make is relayable. */
+    if (found->status != TP_OK || (message->encrypted && !found->relayable)) {
         if (peer != NULL)
             refuse(session, peer, message->id, update, out);
+    } else if (!tp_session_takes(session, message->encrypted)) { /* decided while it was checked */
+        if (peer != NULL && peer->dialect == TP_DIALECT_TELEPORTAL)
+            tp_replies_mismatch(session, peer, message->encrypted, message->id, out);
     } else if (is_buried(session, found)) {
         if (peer != NULL)
             refuse_buried(session, peer, message, out);
@@ -422,6 +447,7 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
         if (deed == NULL)
             deed = deed_create(session, peer, message, update);
         deed->encoding = found->encoding;
+        decide(session, message->encrypted);
         struct due *due = welcome(session, peer, message, out);
         if (!found->relayable)
             mend(session, deed);
@@ -475,6 +501,16 @@ static void look_inline(struct tp_slice update, enum tp_update_encoding encoding
     found->range_count = info.range_count; /* above RANGE_ROOM: not all were stored */
 }
 
+/* A container that its document may have: that of a plain one holds nothing but the structure. */
+static bool is_sound(const struct tp_message *message)
+{
+    const struct tp_message_update *update = &message->update;
+
+    return !update->bad_container && update->v2.data != NULL &&
+           (update->version == 1 || update->version == 2) &&
+           (message->encrypted || (update->sidecar_count == 0 && !update->compaction));
+}
+
 static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8_t encoding,
                             struct tp_effects *out)
 {
@@ -486,6 +522,8 @@ static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8
     deed->check->encoding = encoding;
     deed->check->want_v1 = true;
     deed->check->want_v2 = session->counts[TP_DIALECT_TELEPORTAL] > 0;
+    if (deed->message.encrypted)
+        deed->check->hashed = &deed->message.update;
 }
 
 void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
@@ -499,9 +537,7 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
 
     if (!may_write(session, peer, message, out))
         return;
-    if (is_teleportal &&
-        (received->bad_container || received->v2.data == NULL || received->sidecar_count > 0 ||
-         received->compaction || (received->version != 1 && received->version != 2))) {
+    if (is_teleportal && !is_sound(message)) {
         refuse(session, peer, message->id, message->raw, out);
         return;
     }
@@ -527,20 +563,25 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
 
     tp_message_keep(message, session->env->pool); /* the one copy */
     const struct tp_slice update = is_teleportal ? received->v2 : received->v1;
-    const bool either = is_teleportal && received->version == 1;
-    if (update.size <= INLINE_SIZE_MAX) {
+    const bool either = is_teleportal && received->version == 1 && !message->encrypted;
+    const bool is_large = update.size + received->sidecars.size > INLINE_SIZE_MAX;
+    if (!is_large) {
         look_inline(update, is_teleportal ? TP_UPDATE_V2 : TP_UPDATE_V1, limits, ranges, &found);
         if (found.status == TP_MALFORMED && either)
             look_inline(update, TP_UPDATE_V1, limits, ranges, &found);
+        if (message->encrypted && found.status == TP_OK) {
+            found.digests = tp_buffer_growing(SIZE_MAX);
+            tp_sidecars_hash(received, &found.digests);
+        }
     }
-    if (update.size > INLINE_SIZE_MAX ||
-        (found.status == TP_OK && found.range_count > RANGE_ROOM)) {
+    if (is_large || (found.status == TP_OK && found.range_count > RANGE_ROOM)) {
         struct deed *deed = deed_create(session, peer, message, update);
         const uint8_t encoding = is_teleportal ? TP_UPDATE_V2 : TP_UPDATE_V1;
         check_elsewhere(session, deed, either ? 0 : encoding, out);
     } else {
         judge(session, peer, message, update, NULL, &found, out);
     }
+    tp_buffer_finish(&found.digests);
     if (session->deed_count >= limits->store_count_max ||
         session->deed_size >= limits->store_size_max)
         tp_session_pause(session, peer, out);
@@ -558,6 +599,8 @@ void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct
                              .range_count = op->ranges.size / sizeof(struct tp_update_range)};
 
     deed->check = NULL;
+    found.digests = op->digests;
+    op->digests = (struct tp_buffer){0};
     if (found.encoding == TP_UPDATE_V2) {
         found.v1 = op->v1;
         op->v1 = (struct tp_buffer){0};
@@ -568,6 +611,7 @@ void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct
     judge(session, deed->peer, &deed->message, deed->update, deed, &found, out);
     tp_buffer_finish(&found.v1);
     tp_buffer_finish(&found.v2);
+    tp_buffer_finish(&found.digests);
     tp_session_work_free(session, op);
 }
 
@@ -577,7 +621,6 @@ static void reopen(struct tp_session *session, struct deed *deed, struct tp_effe
     deed->stage = DEED_WAITING;
     tp_buffer_finish(&deed->rows);
     session->number = 0;
-    session->mode = 0;
     session->creating = false;
     session->joining_other = true;
     session->log_count = session->log_size = 0;
@@ -621,12 +664,21 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
 void tp_saving_repair(struct tp_session *session, struct tp_effects *out)
 {
     session->repair_ns = session->now_ns + REPAIR_NS;
-    if (session->deed_count > 0 || session->mode == TP_MODE_ENCRYPTED ||
-        tp_content_is_empty(session) || !tp_content_folded(session, session->version, out))
+    if (session->deed_count > 0 || tp_content_is_empty(session) ||
+        !tp_content_folded(session, session->version, out))
         return; /* what is under way may fail too: when it is through */
 
     struct tp_message message = {.kind = TP_MESSAGE_UPDATE};
-    message.frame = tp_frame_create(session->env->pool, tp_buffer_slice(&session->merged->bytes));
+    if (session->mode == TP_MODE_ENCRYPTED) {
+        struct tp_buffer sealed = tp_buffer_growing(UINT32_MAX / 2);
+        tp_sealed_encode(tp_buffer_slice(&session->merged->bytes),
+                         tp_buffer_slice(&session->sidecars), &sealed);
+        message.frame = tp_frame_create(session->env->pool, tp_buffer_slice(&sealed));
+        tp_buffer_finish(&sealed);
+    } else {
+        message.frame =
+            tp_frame_create(session->env->pool, tp_buffer_slice(&session->merged->bytes));
+    }
     struct deed *deed = deed_create(session, NULL, &message, tp_frame_message(message.frame));
     tp_message_drop(&message); /* the deed has it */
     deed->repairs = true;
@@ -645,10 +697,6 @@ bool tp_saving_pump(struct tp_session *session, struct tp_effects *out)
             break;
         if (deed->stage != DEED_WAITING)
             continue;
-        if (session->mode == TP_MODE_ENCRYPTED) { /* reopened as what this version cannot keep */
-            tp_saving_fail(session);
-            break;
-        }
         if (!tp_session_has_room(out, 1))
             return false;
         submit(session, deed, out);

@@ -91,6 +91,8 @@ void tp_session_work_free(struct tp_session *session, struct tp_work_op *op)
     tp_buffer_finish(&op->v2);
     tp_buffer_finish(&op->sv);
     tp_buffer_finish(&op->ranges);
+    tp_buffer_finish(&op->sidecars);
+    tp_buffer_finish(&op->digests);
     tp_session_give(session, op, sizeof *op);
 }
 
@@ -160,25 +162,23 @@ bool tp_session_has_room(const struct tp_effects *out, uint32_t count)
     return out->count + count + END_COUNT_MAX <= TP_EFFECT_COUNT_MAX;
 }
 
-void tp_session_doom(struct tp_session *session, enum tp_close_reason reason)
+static void doom(struct tp_session *session, struct tp_link *list, bool everybody)
+{
+    TP_LIST_EACH_SAFE(link, list)
+    {
+        struct tp_peer *peer = TP_CONTAINER(link, struct tp_peer, link);
+        if (peer->dialect == TP_DIALECT_TELEPORTAL && !everybody)
+            continue;
+        tp_link_remove(link);
+        tp_link_insert(&session->doomed, link);
+    }
+}
+
+void tp_session_doom(struct tp_session *session, enum tp_close_reason reason, bool everybody)
 {
     session->doom_reason = reason;
-    TP_LIST_EACH_SAFE(link, &session->joining)
-    {
-        struct tp_peer *peer = TP_CONTAINER(link, struct tp_peer, link);
-        if (peer->dialect == TP_DIALECT_TELEPORTAL)
-            continue;
-        tp_link_remove(link);
-        tp_link_insert(&session->doomed, link);
-    }
-    TP_LIST_EACH_SAFE(link, &session->peers)
-    {
-        struct tp_peer *peer = TP_CONTAINER(link, struct tp_peer, link);
-        if (peer->dialect == TP_DIALECT_TELEPORTAL)
-            continue;
-        tp_link_remove(link);
-        tp_link_insert(&session->doomed, link);
-    }
+    doom(session, &session->joining, everybody);
+    doom(session, &session->peers, everybody);
 }
 
 /* ---- peers --------------------------------------------------------------------------------------
@@ -260,38 +260,50 @@ static bool is_open(const struct tp_session *session)
            tp_link_alone(&session->held);
 }
 
-/* This version keeps plain documents only. What is about the content of an encrypted one gets the
- * frames of a refusal that a client comes to rest on (spec 01 section 4.6). */
-static bool refuse_encrypted(struct tp_session *session, struct tp_peer *peer,
-                             const struct tp_message *message, struct tp_effects *out)
+bool tp_session_takes(const struct tp_session *session, bool encrypted)
 {
+    return session->mode == 0 || (session->mode == TP_MODE_ENCRYPTED) == encrypted;
+}
+
+/* Whoever takes a plain document for an encrypted one, or the other way round, gets the frames of a
+ * refusal that a client comes to rest on (spec 01 section 4.6). Of presence and rpc the flag says
+ * something about their own payload only. */
+static bool refuse_other_mode(struct tp_session *session, struct tp_peer *peer,
+                              const struct tp_message *message, struct tp_effects *out)
+{
+    if (tp_session_takes(session, message->encrypted))
+        return false;
     switch (message->kind) {
     case TP_MESSAGE_SYNC_STEP_1:
+        break;
     case TP_MESSAGE_SYNC_STEP_2:
     case TP_MESSAGE_UPDATE:
+        session->env->counters->updates_refused++;
         break;
     case TP_MESSAGE_AWARENESS:
     case TP_MESSAGE_AWARENESS_QUERY:
-        if (!message->encrypted)
-            return false;
         tp_replies_ack(session, peer, message->id, out);
         return true;
     default:
         return false;
     }
-    if (!message->encrypted && session->mode != TP_MODE_ENCRYPTED)
-        return false;
-    session->env->counters->updates_refused += message->kind != TP_MESSAGE_SYNC_STEP_1;
-    tp_replies_deny(session, peer, message->encrypted,
-                    TP_SLICE("encrypted documents are not supported by this version"), out);
-    tp_replies_ack(session, peer, message->id, out);
+    tp_replies_mismatch(session, peer, message->encrypted, message->id, out);
     return true;
+}
+
+/* Awareness of an encrypted document: ciphertext, for others who have the key. */
+static void relay(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                  struct tp_effects *out)
+{
+    tp_message_keep(message, session->env->pool);
+    tp_session_broadcast(out, peer, TP_AUDIENCE_TELEPORTAL, tp_session_say_again(session, message));
+    tp_replies_ack(session, peer, message->id, out);
 }
 
 static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
                    struct tp_effects *out)
 {
-    if (refuse_encrypted(session, peer, message, out))
+    if (refuse_other_mode(session, peer, message, out))
         return;
 
     switch (message->kind) {
@@ -303,10 +315,16 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
         tp_saving_update(session, peer, message, out);
         break;
     case TP_MESSAGE_AWARENESS:
-        tp_guests_awareness(session, peer, message, out);
+        if (message->encrypted)
+            relay(session, peer, message, out);
+        else
+            tp_guests_awareness(session, peer, message, out);
         break;
     case TP_MESSAGE_AWARENESS_QUERY:
-        tp_guests_query(session, peer, message, out);
+        if (message->encrypted)
+            relay(session, peer, message, out);
+        else
+            tp_guests_query(session, peer, message, out);
         break;
     case TP_MESSAGE_PRESENCE_ANNOUNCE:
         tp_roster_announce(session, peer, message, out);
@@ -630,6 +648,7 @@ struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp
         memcpy(names + room.size, document.data, document.size);
     session->room = tp_slice_of(names, room.size);
     session->document = tp_slice_of(names + room.size, document.size);
+    session->sidecars = tp_buffer_growing(UINT32_MAX);
     tp_link_init(&session->joining);
     tp_link_init(&session->peers);
     tp_link_init(&session->doomed);
@@ -697,7 +716,7 @@ void tp_session_check(const struct tp_session *session)
         TP_ASSERT(deed->ticket > ticket && deed->ticket <= session->ticket);
         ticket = deed->ticket;
         deed_count++;
-        deed_size += deed->update.size;
+        deed_size += deed->stored.size;
     }
     TP_ASSERT(deed_count == session->deed_count && deed_size == session->deed_size);
     ticket = 0;
@@ -742,6 +761,7 @@ size_t tp_session_memory(const struct tp_session *session)
     size += session->merged == NULL ? 0 : session->merged->bytes.capacity + sizeof(struct blob);
     size += session->tail_size + session->tail_room * sizeof(struct tail_entry) +
             session->tail_count * sizeof(struct tp_frame);
+    size += session->sidecars.capacity;
     size += session->state_vector.room * sizeof(struct tp_state_vector_entry);
     size += session->buried.room * sizeof(struct tp_state_vector_entry);
     for (unsigned i = 0; i < 2; i++)

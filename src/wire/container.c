@@ -47,8 +47,7 @@ enum tp_status tp_container_decode(struct tp_slice container, struct tp_message_
     const uint8_t *const behind = in.at;
     const uint64_t sidecar_count = tp_read_count(&in, 1);
     pass_bytes(&in, sidecar_count);
-    const uint8_t flag = in.at < in.end ? tp_read_u8(&in) : 0; /* may be missing */
-    in.bad |= flag > 1;
+    const uint8_t flag = in.at < in.end ? tp_read_u8(&in) : 0; /* may be missing; only 1 says yes */
     if (flag == 1)
         read_compaction(&in, &compaction);
 

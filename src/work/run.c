@@ -1,5 +1,5 @@
 /* The computations themselves: bytes in, bytes out. */
-#include "crdt/update.h"
+#include "crdt/sidecars.h"
 #include "wire/record.h"
 #include "work/work.h"
 
@@ -12,7 +12,7 @@ size_t tp_work_input_size(const struct tp_work_op *op)
 
     for (size_t nth = 0; nth < op->input_count; nth++)
         size += op->inputs[nth].size;
-    return size;
+    return op->hashed == NULL ? size : size + op->hashed->sidecars.size;
 }
 
 static struct tp_buffer output(void)
@@ -32,21 +32,22 @@ static void fail(struct tp_work_op *op, enum tp_status status, const char *error
 
 /* Ranges are stored as far as there is room for them, so an update of unusually many clients is
  * looked at twice. */
-static enum tp_status validate_as(struct tp_work_op *op, enum tp_update_encoding encoding,
-                                  struct tp_update_info *info)
+/* Checks `update`, and writes all of its ranges. */
+static enum tp_status look(struct tp_slice update, enum tp_update_encoding encoding,
+                           struct tp_buffer *ranges, struct tp_update_info *info)
 {
     uint32_t room = RANGE_ROOM;
 
     for (;;) {
-        op->ranges.size = 0;
-        TP_ASSERT(tp_buffer_reserve(&op->ranges, room * sizeof(struct tp_update_range)));
+        ranges->size = 0;
+        TP_ASSERT(tp_buffer_reserve(ranges, room * sizeof(struct tp_update_range)));
         *info = (struct tp_update_info){0};
         const enum tp_status status = tp_update_validate(
-            op->inputs[0], encoding, NULL, (struct tp_update_range *)op->ranges.data, room, info);
+            update, encoding, NULL, (struct tp_update_range *)ranges->data, room, info);
         if (status != TP_OK)
             return status;
         if (info->range_count <= room) {
-            op->ranges.size = info->range_count * sizeof(struct tp_update_range);
+            ranges->size = info->range_count * sizeof(struct tp_update_range);
             return TP_OK;
         }
         room = info->range_count;
@@ -59,10 +60,10 @@ static void validate(struct tp_work_op *op)
     enum tp_update_encoding encoding = op->encoding == TP_UPDATE_V1 ? TP_UPDATE_V1 : TP_UPDATE_V2;
 
     op->ranges = output();
-    enum tp_status status = validate_as(op, encoding, &info);
+    enum tp_status status = look(op->inputs[0], encoding, &op->ranges, &info);
     if (status != TP_OK && op->encoding == 0) {
         encoding = TP_UPDATE_V1;
-        status = validate_as(op, encoding, &info);
+        status = look(op->inputs[0], encoding, &op->ranges, &info);
     }
     if (status != TP_OK) {
         fail(op, status, info.error != NULL ? info.error : "not an update");
@@ -81,6 +82,10 @@ static void validate(struct tp_work_op *op)
         status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V1, &op->v1);
     if (status == TP_OK && op->want_v2 && encoding != TP_UPDATE_V2)
         status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V2, &op->v2);
+    if (status == TP_OK && op->hashed != NULL) {
+        op->digests = output();
+        tp_sidecars_hash(op->hashed, &op->digests);
+    }
     if (status != TP_OK)
         fail(op, status, "cannot be converted");
 }
@@ -88,8 +93,11 @@ static void validate(struct tp_work_op *op)
 /* ---- LOAD and MERGE ---------------------------------------------------------------------------
  */
 
-/* Updates of V1, some of which we had to make. */
+/* Updates of V1, some of which we had to make; and what lies beside them. */
 struct parts {
+    bool encrypted;            /* the document is */
+    struct tp_buffer sidecars; /* a list (crdt/sidecars.h) */
+    struct tp_buffer ranges;   /* struct tp_update_range[] of the update at hand */
     struct tp_slice *slices;
     size_t count, room;
     struct tp_buffer *converted; /* what slices of former V2 updates point to */
@@ -102,6 +110,8 @@ static void finish_parts(struct parts *parts)
         tp_buffer_finish(&parts->converted[nth]);
     free(parts->converted);
     free(parts->slices);
+    tp_buffer_finish(&parts->sidecars);
+    tp_buffer_finish(&parts->ranges);
 }
 
 static void *grown(void *array, size_t count, size_t *room, size_t each)
@@ -120,15 +130,8 @@ static void add_slice(struct parts *parts, struct tp_slice slice)
     parts->slices[parts->count++] = slice;
 }
 
-static enum tp_status add_update(struct parts *parts, struct tp_slice update, uint8_t encoding)
+static enum tp_status add_v2(struct parts *parts, struct tp_slice update)
 {
-    if (encoding == TP_RECORD_CONTAINER)
-        return TP_DENIED; /* encrypted: folded by its own rules, not merged here */
-    if (encoding == TP_RECORD_V1) {
-        add_slice(parts, update);
-        return TP_OK;
-    }
-
     struct tp_buffer converted = output();
     const enum tp_status status = tp_update_convert(update, TP_UPDATE_V2, TP_UPDATE_V1, &converted);
     if (status != TP_OK) {
@@ -142,13 +145,60 @@ static enum tp_status add_update(struct parts *parts, struct tp_slice update, ui
     return TP_OK;
 }
 
+/* Of our own making: a base, or what a session stored anew. */
+static enum tp_status add_sealed(struct parts *parts, struct tp_slice bytes)
+{
+    struct tp_slice v1, list;
+    const enum tp_status status = tp_sealed_decode(bytes, &v1, &list);
+
+    if (status != TP_OK)
+        return status;
+    add_slice(parts, v1);
+    tp_sidecars_join(&parts->sidecars, list);
+    return TP_OK;
+}
+
+/* As received. */
+static enum tp_status add_container(struct parts *parts, struct tp_slice bytes)
+{
+    struct tp_message_update update = {0};
+    struct tp_buffer digests = output();
+    struct tp_update_info info;
+    enum tp_status status = tp_container_decode(bytes, &update);
+
+    if (status == TP_OK)
+        status = look(update.v2, TP_UPDATE_V2, &parts->ranges, &info);
+    if (status == TP_OK)
+        status = add_v2(parts, update.v2);
+    if (status != TP_OK)
+        return status;
+    tp_sidecars_hash(&update, &digests);
+    tp_sidecars_fold(&parts->sidecars, &update, tp_buffer_slice(&digests),
+                     (const struct tp_update_range *)parts->ranges.data, info.range_count);
+    tp_buffer_finish(&digests);
+    return TP_OK;
+}
+
+static enum tp_status add_update(struct parts *parts, struct tp_slice update, uint8_t encoding,
+                                 bool is_ours)
+{
+    if ((encoding == TP_RECORD_CONTAINER) != parts->encrypted)
+        return TP_MALFORMED;
+    if (encoding == TP_RECORD_CONTAINER)
+        return is_ours ? add_sealed(parts, update) : add_container(parts, update);
+    if (encoding == TP_RECORD_V2)
+        return add_v2(parts, update);
+    add_slice(parts, update);
+    return TP_OK;
+}
+
 static enum tp_status add_base(struct parts *parts, struct tp_slice value)
 {
     struct tp_base_record base;
     enum tp_status status = tp_base_record_decode(value, &base);
 
     if (status == TP_OK)
-        status = add_update(parts, base.update, base.encoding);
+        status = add_update(parts, base.update, base.encoding, true);
     return status;
 }
 
@@ -158,7 +208,7 @@ static enum tp_status add_row(struct parts *parts, struct tp_slice rest)
     enum tp_status status;
 
     while ((status = tp_log_entry_next(&rest, &entry)) == TP_OK) {
-        status = add_update(parts, entry.update, entry.encoding);
+        status = add_update(parts, entry.update, entry.encoding, entry.dialect == TP_DIALECT_NONE);
         if (status != TP_OK)
             return status;
     }
@@ -179,7 +229,7 @@ static void merge(struct tp_work_op *op, const struct tp_slice *slices, size_t c
  * whole; an operator decides what to do with it. */
 static void load(struct tp_work_op *op)
 {
-    struct parts parts = {0};
+    struct parts parts = {.encrypted = op->encrypted, .sidecars = output(), .ranges = output()};
     enum tp_status status = TP_OK;
 
     for (size_t nth = 0; nth < op->input_count && status == TP_OK; nth++) {
@@ -190,9 +240,13 @@ static void load(struct tp_work_op *op)
     if (status == TP_OK)
         merge(op, parts.slices, parts.count);
     else if (status == TP_DENIED)
-        fail(op, status, "the document is encrypted, or holds a value that V1 cannot say");
+        fail(op, status, "the document holds a value that V1 cannot say");
     else
         fail(op, status, "a stored record is damaged");
+    if (op->status == TP_OK) {
+        op->sidecars = parts.sidecars;
+        parts.sidecars = (struct tp_buffer){0};
+    }
     finish_parts(&parts);
 }
 
@@ -205,6 +259,11 @@ static void diff(struct tp_work_op *op)
     enum tp_status status = tp_update_diff(op->inputs[0], TP_UPDATE_V1, op->sv_in, &op->v1);
     if (status == TP_OK && op->want_v2)
         status = tp_update_convert(tp_buffer_slice(&op->v1), TP_UPDATE_V1, TP_UPDATE_V2, &op->v2);
+    if (status == TP_OK && op->encrypted) {
+        struct tp_update_info info;
+        op->ranges = output();
+        status = look(tp_buffer_slice(&op->v1), TP_UPDATE_V1, &op->ranges, &info);
+    }
     if (status != TP_OK) {
         fail(op, status, "no difference to this state vector");
         return;
@@ -265,4 +324,6 @@ void tp_work_op_finish(struct tp_work_op *op)
     tp_buffer_finish(&op->v2);
     tp_buffer_finish(&op->sv);
     tp_buffer_finish(&op->ranges);
+    tp_buffer_finish(&op->sidecars);
+    tp_buffer_finish(&op->digests);
 }

@@ -49,13 +49,37 @@ export const envelope = structure =>
     });
 
 export function openEnvelope(body) {
+    const { structure, sidecars, compaction } = openSealed(body);
+    if (sidecars.length !== 0) throw new Error('sidecars in a plaintext document');
+    if (compaction) throw new Error('compaction in a plaintext document');
+    return structure;
+}
+
+/** The content envelope of an encrypted document. compaction: {sidecar, index, hash, sources}. */
+export const sealedEnvelope = (structure, sidecars, compaction) =>
+    encoding.encode(out => {
+        encoding.writeVarUint(out, 1);
+        encoding.writeVarUint8Array(out, structure);
+        encoding.writeVarUint(out, sidecars.length);
+        for (const sidecar of sidecars) encoding.writeVarUint8Array(out, sidecar);
+        encoding.writeUint8(out, compaction ? 1 : 0);
+        if (!compaction) return;
+        encoding.writeVarUint8Array(out, compaction.sidecar);
+        encoding.writeVarUint(out, compaction.index.length);
+        for (const range of compaction.index) for (const number of range) encoding.writeVarUint(out, number);
+        encoding.writeVarUint8Array(out, compaction.hash);
+        encoding.writeVarUint(out, compaction.sources.length);
+        for (const hash of compaction.sources) encoding.writeVarUint8Array(out, hash);
+    });
+
+export function openSealed(body) {
     const input = decoding.createDecoder(body);
     if (decoding.readVarUint(input) !== 1) throw new Error('envelope version');
     const structure = decoding.readVarUint8Array(input);
-    const sidecars = decoding.readVarUint(input);
-    if (sidecars !== 0) throw new Error('sidecars in a plaintext document');
-    if (decoding.hasContent(input) && decoding.readUint8(input) !== 0) throw new Error('compaction in a plaintext document');
-    return structure;
+    const sidecars = Array.from({ length: decoding.readVarUint(input) }, () => decoding.readVarUint8Array(input));
+    const flag = decoding.hasContent(input) ? decoding.readUint8(input) : 0;
+    if (flag > 1) throw new Error('compaction flag');
+    return { structure, sidecars, compaction: flag === 1 };
 }
 
 /** Encodes {type, kind, document, encrypted, ...fields}. */

@@ -17,7 +17,7 @@ import path from 'node:path';
 import * as Y from 'yjs';
 import { here, isReference, patience, root, sleep, start, until } from './harness.mjs';
 import { Raw, bytes, hex } from './raw.mjs';
-import { EMPTY_V2, decode as decodeT, messageId, openEnvelope } from './teleportal-client.mjs';
+import { EMPTY_V2, decode as decodeT, messageId, openEnvelope, openSealed } from './teleportal-client.mjs';
 import { decode as decodeY } from './yclient.mjs';
 import { word } from './traw.mjs';
 
@@ -56,7 +56,11 @@ class Normal {
         switch (m.kind ?? m.type) {
             case 'sync-step-1': return `${m.document} sync-step-1 ${vectorOf(m.vector)}`;
             case 'sync-step-2':
-            case 'update': return `${m.document} ${m.kind} ${structs(openEnvelope(m.body), Y.decodeUpdateV2)}`;
+            case 'update': {
+                if (!m.encrypted) return `${m.document} ${m.kind} ${structs(openEnvelope(m.body), Y.decodeUpdateV2)}`;
+                const { structure, sidecars } = openSealed(m.body);
+                return `${m.document} sealed ${m.kind} ${structs(structure, Y.decodeUpdateV2)} ${sidecars.map(hex).join(' ')}`;
+            }
             case 'join':
             case 'leave':
                 if (!this.owners.has(m.clientId)) this.owners.set(m.clientId, m.awarenessId);
@@ -147,7 +151,7 @@ function applyRules({ dialect, entries }, { withoutRpc }) {
         const next = entries.slice(entries.indexOf(entry) + 1).find(other => other.what === 'expect' && other.conn === entry.conn);
         if (next && decodeT(next.frame).kind === 'sync-step-1') return true;
         const passedOn = entries.some(other => other.what === 'send' && other.conn !== entry.conn && hex(other.frame) === key);
-        const structure = openEnvelope(message.body);
+        const { structure } = openSealed(message.body);
         return !(passedOn && (structure.length === 0 || Buffer.from(structure).equals(EMPTY_V2)));
     });
 }

@@ -2,10 +2,11 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "crdt/update.h"
+#include "crdt/sidecars.h"
 #include "node/compact.h"
 #include "store_world.h"
 #include "wire/record.h"
+#include "wire/writer.h"
 
 #define NOTHING ((struct tp_slice){0})
 #define NUMBER 77u
@@ -81,6 +82,35 @@ static void append(struct world *world, uint64_t number, uint64_t sequence, uint
     world->backend->run(world->store, &op);
     cr_assert_eq(op.status, TP_OK);
     tp_buffer_finish(&head);
+}
+
+/* A client's update of an encrypted document. */
+static void append_container(struct world *world, uint64_t number, uint64_t sequence,
+                             struct tp_slice v1, struct tp_slice sidecar)
+{
+    struct tp_buffer v2 = tp_buffer_growing(1 << 10), sidecars = tp_buffer_growing(1 << 10),
+                     row = tp_buffer_growing(1 << 10);
+    uint8_t key[16];
+
+    cr_assert_eq(tp_update_convert(v1, TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    tp_write_varuint(&sidecars, 1);
+    tp_write_bytes(&sidecars, sidecar);
+    tp_write_u8(&sidecars, 0);
+    const struct tp_message_update update = {.v2 = tp_buffer_slice(&v2),
+                                             .sidecars = tp_buffer_slice(&sidecars)};
+    const struct tp_log_entry entry = {.sequence = sequence,
+                                       .dialect = TP_DIALECT_TELEPORTAL,
+                                       .encoding = TP_RECORD_CONTAINER,
+                                       .update = {.size = tp_container_size(&update)}};
+    tp_log_entry_head_encode(&entry, &row);
+    tp_container_encode(&update, &row);
+    struct tp_store_op op = append_op(key, number, sequence, tp_buffer_slice(&row));
+    tp_link_init(&op.link);
+    world->backend->run(world->store, &op);
+    cr_assert_eq(op.status, TP_OK);
+    tp_buffer_finish(&v2);
+    tp_buffer_finish(&sidecars);
+    tp_buffer_finish(&row);
 }
 
 static void put_metadata(struct world *world, uint64_t number, enum tp_record_mode mode,
@@ -341,17 +371,40 @@ SENTENCE(leaves_a_damaged_document_as_it_is)
     drop(&document);
 }
 
-SENTENCE(leaves_an_encrypted_document_alone)
+SENTENCE(merges_the_structure_of_an_encrypted_document_and_keeps_its_sidecars)
 {
     struct tp_compact compact = compact_of(world, NULL);
+    struct tp_slice v1, list;
+    struct tp_sidecar sidecar;
+    compact.keep_deleted = false;
     put_metadata(world, NUMBER, TP_MODE_ENCRYPTED, NOTHING);
-    append(world, NUMBER, 1, TP_RECORD_CONTAINER, TP_SLICE("\1\0\0\0"));
-    append(world, NUMBER + 1, 1, TP_RECORD_CONTAINER, TP_SLICE("\1\0\0\0"));
+    append_container(world, NUMBER, 1, AB, TP_SLICE("first"));
+    append_container(world, NUMBER, 2, DELETE_AB, TP_SLICE("about nothing"));
+    append_container(world, NUMBER, 3, CD, TP_SLICE("second"));
 
-    cr_assert_eq(tp_compact_document(&compact, NUMBER), TP_ABSENT);
-    cr_assert_eq(tp_compact_document(&compact, NUMBER + 1), TP_ABSENT, "told by the entry alone");
-    cr_assert_eq(tp_compact_document(&compact, NUMBER + 2), TP_ABSENT, "no such document");
-    cr_assert_eq(compact.failed_count, 0);
+    cr_assert_eq(tp_compact_document(&compact, NUMBER), TP_OK);
+
+    struct document document = load(world, NUMBER);
+    cr_assert_eq(document.row_count, 0);
+    cr_assert_eq(document.base.encoding, TP_RECORD_CONTAINER);
+    cr_assert_eq(tp_sealed_decode(document.base.update, &v1, &list), TP_OK);
+    cr_assert(tp_slice_equal(v1, TP_SLICE("\1\2\7\0\4\1\1t\2ab\x84\7\1\2cd\1\7\1\0\2")),
+              "what is deleted is kept");
+    cr_assert_eq(tp_sidecars_next(&list, &sidecar), TP_OK);
+    cr_assert(tp_slice_equal(sidecar.bytes, TP_SLICE("first")));
+    cr_assert_eq(tp_sidecars_next(&list, &sidecar), TP_OK);
+    cr_assert(tp_slice_equal(sidecar.bytes, TP_SLICE("second")));
+    cr_assert_eq(tp_sidecars_next(&list, &sidecar), TP_ABSENT);
+    drop(&document);
+
+    append_container(world, NUMBER, 4, EF, TP_SLICE("third"));
+    cr_assert_eq(tp_compact_document(&compact, NUMBER), TP_OK, "and once more upon that base");
+    document = load(world, NUMBER);
+    cr_assert_eq(tp_sealed_decode(document.base.update, &v1, &list), TP_OK);
+    for (size_t nth = 0; nth < 3; nth++)
+        cr_assert_eq(tp_sidecars_next(&list, &sidecar), TP_OK);
+    cr_assert(tp_slice_equal(sidecar.bytes, TP_SLICE("third")));
+    drop(&document);
 }
 
 SENTENCE(folds_a_long_log_in_several_passes)

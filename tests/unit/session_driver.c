@@ -148,13 +148,25 @@ static uint32_t number_of(const struct test_client *client, uint64_t id)
     return 0;
 }
 
+static void describe_sidecars(char *line, size_t room, const struct tp_message_update *update)
+{
+    struct tp_container_walk walk = tp_container_sidecars(update);
+    struct tp_slice bytes;
+
+    while (tp_container_bytes_next(&walk, &bytes))
+        snprintf(line + strlen(line), room - strlen(line), " [%.*s]", (int)bytes.size,
+                 (const char *)bytes.data);
+}
+
 static void describe(struct test_client *client, const struct tp_message *message, bool raw)
 {
     const bool v2 = client->peer.dialect == TP_DIALECT_TELEPORTAL;
     char line[4096] = "";
 
+    if (message->encrypted && message->kind != TP_MESSAGE_AUTH)
+        strcat(line, "sealed ");
     if (raw)
-        strcpy(line, "raw ");
+        strcat(line, "raw ");
     switch (message->kind) {
     case TP_MESSAGE_SYNC_STEP_1:
         strcat(line, "step1");
@@ -165,6 +177,7 @@ static void describe(struct test_client *client, const struct tp_message *messag
         strcat(line, message->kind == TP_MESSAGE_UPDATE ? "update" : "step2");
         describe_update(line, sizeof line, v2 ? message->update.v2 : message->update.v1,
                         v2 ? TP_UPDATE_V2 : TP_UPDATE_V1);
+        describe_sidecars(line, sizeof line, &message->update);
         break;
     case TP_MESSAGE_SYNC_DONE:
         strcat(line, "done");
@@ -175,7 +188,11 @@ static void describe(struct test_client *client, const struct tp_message *messag
         break;
     case TP_MESSAGE_AWARENESS:
         strcat(line, "awareness");
-        describe_awareness(line, sizeof line, message->awareness);
+        if (message->encrypted)
+            snprintf(line + strlen(line), sizeof line - strlen(line), " %.*s",
+                     (int)message->awareness.size, (const char *)message->awareness.data);
+        else
+            describe_awareness(line, sizeof line, message->awareness);
         break;
     case TP_MESSAGE_AWARENESS_QUERY:
         strcat(line, "query");

@@ -7,6 +7,7 @@
  *     step2 1:0-3 d1       an update: client 1's clocks 0 to 3, one delete range ("-": nothing)
  *     update 1:3-4         the same
  *     raw update 1:3-4     the same, in the very bytes that its author sent
+ *     sealed step2 1:3-4 [x] [y]    of an encrypted document, with sidecars
  *     done                 sync-done
  *     ack 2, nack 2 words  of the second message that this peer said
  *     auth words           denied

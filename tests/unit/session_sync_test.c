@@ -2,13 +2,15 @@
  * 4). */
 #include <criterion/criterion.h>
 
+#include "crdt/update.h"
 #include "session_driver.h"
 #include "wire/record.h"
+#include "wire/writer.h"
 
 #define HEARS(client, line) cr_assert_str_eq(test_hears(client), line)
 
 static struct test_world world;
-static struct test_client ann, bob, cid;
+static struct test_client ann, bob, cid, dan;
 
 static void begin(void)
 {
@@ -433,19 +435,117 @@ Test(session_sync, lets_a_reader_read_and_drops_what_it_writes)
     cr_assert_eq(world.append_count, 0);
 }
 
-Test(session_sync, refuses_encrypted_content_in_the_way_a_client_comes_to_rest_on)
+/* ---- encrypted documents ------------------------------------------------------------------------
+ */
+
+/* An update of an encrypted document: structure, and a sidecar unless it is empty. */
+static void say_sealed(struct test_client *client, enum tp_message_kind kind, struct tp_slice v1,
+                       struct tp_slice sidecar)
+{
+    struct tp_buffer v2 = tp_buffer_growing(1 << 20), sidecars = tp_buffer_growing(1 << 20);
+    struct tp_message message = {.kind = kind, .encrypted = true, .update = {.version = 2}};
+
+    cr_assert_eq(tp_update_convert(v1, TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    tp_write_varuint(&sidecars, 1);
+    tp_write_bytes(&sidecars, sidecar);
+    tp_write_u8(&sidecars, 0);
+    message.update.v2 = tp_buffer_slice(&v2);
+    if (sidecar.size > 0)
+        message.update.sidecars = tp_buffer_slice(&sidecars);
+    test_say(client, message);
+    tp_buffer_finish(&v2);
+    tp_buffer_finish(&sidecars);
+}
+
+static void ask_sealed(struct test_client *client, struct tp_slice state_vector)
+{
+    test_say(client, (struct tp_message){.kind = TP_MESSAGE_SYNC_STEP_1,
+                                         .encrypted = true,
+                                         .state_vector = state_vector});
+}
+
+Test(session_sync, keeps_sidecars_and_sends_those_of_the_structs_that_are_missing)
 {
     test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    ask_sealed(&ann, (struct tp_slice){0});
+    HEARS(&ann, "sealed step2 nothing");
+    HEARS(&ann, "sealed step1");
+    HEARS(&ann, "ack 1");
 
-    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_SYNC_STEP_1, .encrypted = true});
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 0, "abc"), TP_SLICE("one"));
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 3, "de"), TP_SLICE("two"));
+
+    HEARS(&ann, "ack 2");
+    HEARS(&ann, "ack 3");
+    HEARS(&bob, "sealed raw update 1:0-3 [one]");
+    HEARS(&bob, "sealed raw update 1:3-5 [two]");
+    ask_sealed(&bob, TP_SLICE("\1\1\3"));
+    HEARS(&bob, "sealed step2 1:3-5 [two]");
+    HEARS(&bob, "sealed step1 1:5");
+    HEARS(&bob, "ack 1");
+
+    test_world_reopen(&world);
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    ask_sealed(&bob, (struct tp_slice){0});
+    HEARS(&bob, "sealed step2 1:0-5 [one] [two]");
+}
+
+Test(session_sync, refuses_who_takes_it_for_of_the_other_mode_in_the_way_a_client_comes_to_rest_on)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_join(&world, &dan, TP_DIALECT_YWEBSOCKET, "dan");
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 0, "abc"), TP_SLICE("one"));
+    HEARS(&ann, "ack 1");
+    HEARS(&bob, "sealed raw update 1:0-3 [one]");
+    test_deaf(&dan);
+    cr_assert(dan.closed, "it could read nothing of it");
+
+    test_say_step1(&bob, (struct tp_slice){0});
+    test_say_update(&bob, test_insert(2, 0, "x"));
+
+    HEARS(&bob, "auth Encryption state mismatch: this document is encrypted");
+    HEARS(&bob, "ack 1");
+    HEARS(&bob, "auth Encryption state mismatch: this document is encrypted");
+    HEARS(&bob, "ack 2");
+    HEARS(&ann, "");
+
+    test_world_reopen(&world);
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_say_update(&bob, test_insert(2, 0, "x"));
+    HEARS(&bob, "auth Encryption state mismatch: this document is encrypted");
+}
+
+Test(session_sync, relays_encrypted_awareness_to_those_who_may_have_the_key)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+
     test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_AWARENESS,
                                        .encrypted = true,
                                        .awareness = TP_SLICE("x")});
 
-    HEARS(&ann, "auth encrypted documents are not supported by this version");
     HEARS(&ann, "ack 1");
-    HEARS(&ann, "ack 2");
-    HEARS(&ann, "");
+    HEARS(&bob, "sealed raw awareness x");
+}
+
+Test(session_sync, stores_all_of_an_encrypted_document_when_the_store_takes_writes_again)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 0, "abc"), TP_SLICE("one"));
+    HEARS(&ann, "ack 1");
+    world.store_status = TP_IO;
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 3, "de"), TP_SLICE("two"));
+    HEARS(&ann, "nack 2 storage-failure");
+
+    world.store_status = TP_OK;
+    test_pass(&world, 10 * TEST_SECOND);
+
+    test_world_reopen(&world);
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    ask_sealed(&bob, (struct tp_slice){0});
+    HEARS(&bob, "sealed step2 1:0-5 [one] [two]");
 }
 
 Test(session_sync, echoes_when_all_before_it_is_durable)

@@ -225,14 +225,17 @@ Test(work, does_not_load_a_document_of_which_one_record_is_damaged)
     tp_buffer_finish(&bad_row);
 }
 
-Test(work, does_not_load_an_encrypted_document)
+Test(work, does_not_load_a_plain_document_as_an_encrypted_one_or_the_other_way_round)
 {
-    struct tp_buffer base = base_of(TP_RECORD_CONTAINER, TP_SLICE("\1\0\0\0"));
+    struct tp_buffer base = base_of(TP_RECORD_CONTAINER, TP_SLICE("\2\0\0"));
     const struct tp_slice input = tp_buffer_slice(&base);
 
     struct tp_work_op op = run(TP_WORK_LOAD, &input, 1);
-
-    cr_assert_eq(op.status, TP_DENIED);
+    cr_assert_eq(op.status, TP_MALFORMED);
+    op.encrypted = true;
+    tp_work_run(&op);
+    cr_assert_eq(op.status, TP_OK);
+    tp_work_op_finish(&op);
     tp_buffer_finish(&base);
 }
 
