@@ -1,14 +1,15 @@
 // teleportal.mjs - Teleportal clients on the server: spec 01 sections 2 to 4, spec 02 sections 5 to 7.
 
 import assert from 'node:assert/strict';
+import crypto from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import * as Y from 'yjs';
 import * as encoding from 'lib0/encoding';
 import { contents, disagreement, edits } from './edits.mjs';
 import { root, sleep, start, until } from './harness.mjs';
-import { bytes, hex } from './raw.mjs';
-import { EMPTY_V2, TeleportalConnection, decode, encode, envelope, messageId, openEnvelope } from './teleportal-client.mjs';
+import { Raw, bytes, hex } from './raw.mjs';
+import { EMPTY_V2, TeleportalConnection, decode, encode, envelope, messageId, openEnvelope, openSealed, sealedEnvelope } from './teleportal-client.mjs';
 import { TRaw, announce, syncStep1, unannounce, updateOf, word, writing } from './traw.mjs';
 
 const agreeing = async (documents, ms = 20_000) => {
@@ -353,6 +354,106 @@ export default async suite => {
             assert.equal(frames[0].permission, 0);
             assert.equal(await textOf(name), 'plain');
         });
+
+    // ---- encrypted documents (spec 02 section 17.4) ----
+
+    const key = crypto.randomBytes(32);
+    const seal = text => {
+        const iv = crypto.randomBytes(12);
+        const cipher = crypto.createCipheriv('aes-256-gcm', key, iv);
+        return Buffer.concat([iv, cipher.update(text, 'utf8'), cipher.final(), cipher.getAuthTag()]);
+    };
+    const unseal = sealed => {
+        const cipher = crypto.createDecipheriv('aes-256-gcm', key, sealed.subarray(0, 12));
+        cipher.setAuthTag(sealed.subarray(-16));
+        return Buffer.concat([cipher.update(sealed.subarray(12, -16)), cipher.final()]).toString();
+    };
+    const sha256 = buffer => crypto.createHash('sha256').update(buffer).digest();
+    const encrypted = { encrypted: true };
+    /** What a newcomer with the key reads: the structure's characters are zeros, the sidecars hold theirs. */
+    const readSealed = async (name, url = server.teleportal) => {
+        const raw = await TRaw.open(url);
+        const { frames } = await raw.ask(syncStep1(name, undefined, encrypted));
+        raw.cut();
+        const { structure, sidecars } = openSealed(frames.find(frame => frame.kind === 'sync-step-2').body);
+        const doc = new Y.Doc();
+        if (structure.length > 0) Y.applyUpdateV2(doc, structure);
+        const hidden = doc.getText('text').toString();
+        assert.match(hidden, /^\0*$/);
+        const parts = sidecars.flatMap(sidecar => JSON.parse(unseal(Buffer.from(sidecar))));
+        return { text: parts.sort(([a], [b]) => a - b).map(([, text]) => text).join(''), hidden, sidecars };
+    };
+
+    await suite.test('32 updates of an encrypted document leave fewer than 10 sidecars, and all of the text, also after a restart', async () => {
+        let own = await start({ cores });
+        const name = fresh('sealed');
+        const [ann, bob] = [await TRaw.open(own.teleportal), await TRaw.open(own.teleportal)];
+        await bob.ask(syncStep1(name, undefined, encrypted));
+        // The first sync-step-2 of a client holds nothing, and has a sidecar all the same.
+        const first = seal('[]');
+        const doc = new Y.Doc();
+        await ann.ask({ type: 'doc', kind: 'sync-step-2', document: name, body: sealedEnvelope(EMPTY_V2, [first]), ...encrypted });
+        let since = [{ bytes: first, parts: [] }];
+        let at = 0, text = '';
+        for (let i = 0; i < 32; i++) {
+            const word = `${i},`;
+            let structure;
+            doc.once('updateV2', update => (structure = update));
+            doc.getText('text').insert(at, '\0'.repeat(word.length));
+            const parts = [[at, word]];
+            let compaction;
+            if (since.length >= 25) {
+                const all = since.flatMap(one => one.parts);
+                const sidecar = seal(JSON.stringify(all));
+                compaction = { sidecar, hash: sha256(sidecar), index: [[doc.clientID, 0, at - 1]], sources: since.map(one => sha256(one.bytes)) };
+                since = [{ bytes: sidecar, parts: all }];
+            }
+            const bytes = seal(JSON.stringify(parts));
+            since.push({ bytes, parts });
+            const { words } = await ann.ask(updateOf(name, sealedEnvelope(structure, [bytes], compaction), encrypted));
+            assert.deepEqual(words, ['ack']);
+            at += word.length;
+            text += word;
+        }
+        const heard = (await bob.settle()).filter(frame => frame.kind === 'update');
+        assert.equal(heard.length, 32);
+        assert.ok(heard.every(frame => frame.encrypted));
+
+        for (const moment of ['while it is open', 'after a restart']) {
+            const { text: got, hidden, sidecars } = await readSealed(name, own.teleportal);
+            assert.equal(got, text, moment);
+            assert.equal(hidden.length, text.length);
+            assert.ok(sidecars.length < 10, `${sidecars.length} sidecars ${moment}`);
+            if (moment !== 'while it is open') continue;
+            await own.stop({ keepData: true });
+            own = await start({ cores, data: own.data });
+        }
+        // Who has all but the last update is sent the sidecar of that alone.
+        const late = await TRaw.open(own.teleportal);
+        const vector = Y.encodeStateVector(new Map([[doc.clientID, at - 3]]));
+        const { frames } = await late.ask(syncStep1(name, vector, encrypted));
+        const { sidecars } = openSealed(frames[0].body);
+        assert.deepEqual(sidecars.map(one => unseal(Buffer.from(one))), [JSON.stringify([[at - 3, '31,']])]);
+        late.cut();
+        await own.stop();
+        fs.rmSync(own.data, { recursive: true, force: true });
+    });
+
+    await suite.test('a plain client and a y-websocket client cannot get at an encrypted document', async () => {
+        const name = fresh('sealed-other');
+        const ann = await open();
+        const bytes = seal('[[0,"secret"]]');
+        await ann.ask(updateOf(name, sealedEnvelope(openEnvelope(writing('\0'.repeat(6))), [bytes]), encrypted));
+        assert.equal((await readSealed(name)).text, 'secret');
+
+        const plain = await open();
+        for (const message of [syncStep1(name), updateOf(name, writing('x'))])
+            assert.deepEqual((await plain.ask(message)).words, ['auth-message', 'ack']);
+        const raw = await Raw.open(`${server.yjs}/${name}`);
+        suite.after(() => raw.cut());
+        assert.equal((await raw.close(5000)).code, 4403);
+        assert.equal((await readSealed(name)).text, 'secret');
+    });
 
     await suite.test('error NACKs of one document in a row are delayed by 1, 2, ... s, and only they', async () => {
         const raw = await open();
