@@ -30,9 +30,9 @@ struct tp_client_paths {
 struct tp_client {
     const struct tp_dialect *dialect; /* NULL: undecided */
     struct tp_dialect_state state;    /* the name in it is on the heap, and ours */
-    uint64_t sent_count;    /* frames sent to the client */
-    uint64_t ack_count;     /* acks that it sent */
-    uint64_t ping_from_ns;  /* when the second began in which pings are counted */
+    uint64_t sent_count;              /* frames sent to the client */
+    uint64_t ack_count;               /* acks that it sent */
+    uint64_t ping_from_ns;            /* when the second began in which pings are counted */
     uint32_t ping_count;
 };
 static_assert(sizeof(struct tp_client) <= 128, "part of every idle connection");

@@ -145,6 +145,7 @@ struct tp_member *tp_member_create(struct tp_document *document,
     if (home != shard->index) {
         member->key = (struct tp_member_key){subscription, home};
         HASH_ADD(hh, shard->remote_members, key, sizeof member->key, member);
+        document->untold++;
     }
     tp_link_remove(&document->in_idle);
     return member;
@@ -157,6 +158,7 @@ void tp_member_leave(struct tp_member *member)
 
     if (member->home != shard->index) {
         HASH_DEL(shard->remote_members, member);
+        document->untold -= member->audience_told == 0;
         document->remote_counts[member->home * TP_DIALECT_COUNT + member->peer.dialect]--;
     }
     tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_LEFT, .peer = &member->peer});
@@ -188,8 +190,21 @@ static void tell_audience(struct tp_member *member)
 {
     if (is_here(member) || member->audience_told == member->peer.audience)
         return;
+    member->document->untold -= member->audience_told == 0;
     member->audience_told = member->peer.audience;
     note(member, TP_LETTER_AUDIENCE, member->peer.audience);
+}
+
+/* Who joined while the document was loading has an audience as soon as it is open, without a word
+ * of its own: a stream may never say one. */
+static void tell_untold(struct tp_document *document)
+{
+    TP_LIST_EACH(link, tp_session_peers(document->session))
+    {
+        if (document->untold == 0)
+            return;
+        tell_audience(TP_CONTAINER(link, struct tp_member, peer.link));
+    }
 }
 
 static void close_member(struct tp_member *member, enum tp_close_reason reason)
@@ -353,6 +368,8 @@ void tp_document_event(struct tp_document *document, struct tp_event *event)
         tp_session_handle(document->session, &next, &effects);
         if (member != NULL && next.kind != TP_EVENT_LEFT)
             tell_audience(member);
+        if (document->untold > 0)
+            tell_untold(document);
         for (uint32_t i = 0; i < effects.count; i++)
             perform(document, &effects.items[i], &soon, &more);
 

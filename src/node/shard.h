@@ -126,7 +126,7 @@ struct tp_channel {
     uint32_t pauses;                /* subscriptions that asked for a pause */
     struct tp_pass *pass;           /* NULL: nobody asked for a token */
     struct tp_handshake *handshake; /* its request is not answered yet; else NULL */
-    struct tp_stream *stream;     /* over HTTP: what it has besides; else NULL */
+    struct tp_stream *stream;       /* over HTTP: what it has besides; else NULL */
     struct tp_subscription *last; /* most messages are about the same document as the one before */
     uint8_t *held; /* the first message, while the channel moves to its document's shard */
     size_t held_size;
@@ -195,6 +195,7 @@ struct tp_document {
     uint32_t *remote_counts; /* owned: members by home shard; NULL until there is one */
     struct tp_document *
         *outposts;     /* owned: the document's stand-in on each shard, a name for letters */
+    uint32_t untold;   /* owned: remote members whose shard knows no audience of theirs yet */
     uint32_t inflight; /* store and work operations that will be answered */
     bool handling, ended;
     uint32_t room_size, name_size;

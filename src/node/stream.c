@@ -342,7 +342,7 @@ static void answered(struct tp_stream *stream, uint64_t id)
         memmove(&post->pending[i], &post->pending[i + 1],
                 (post->pending_count - i) * sizeof post->pending[0]);
         post->progress_ns = tp_reactor_now_ns(stream->channel->shard->reactor);
-        if (post->pending_count == 0)
+        if (post->pending_count == 0 || post->rest.size > 0)
             step_soon(stream);
         return;
     }
@@ -373,7 +373,8 @@ static bool say(struct tp_stream *stream, struct post *post)
     size_t count = 0, size = 0;
     struct tp_slice frame;
 
-    while (post->rest.size > 0 && may_say(stream)) {
+    while (post->rest.size > 0 && may_say(stream) &&
+           post->pending_count < TP_STREAM_PENDING_COUNT_MAX) {
         if (is_full(stream)) {
             tp_connection_notify(channel->connection);
             return false;

@@ -27,6 +27,9 @@
 /* Bodies of one client: the one being said and those behind it; more: 429. The client sends one at
  * a time; a second one is there when it gave the first one up. */
 #define TP_STREAM_POST_COUNT_MAX 3u
+/* Said and not answered yet: a document of another core cannot ask for a pause before it has more
+ * than it takes (session.h, store_count_max). */
+#define TP_STREAM_PENDING_COUNT_MAX 64u
 /* Said in one turn of the loop; the rest has its turn after the others. */
 #define TP_STREAM_STEP_COUNT 64u
 #define TP_STREAM_STEP_SIZE (256u << 10)
