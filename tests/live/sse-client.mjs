@@ -38,7 +38,7 @@ export class Events {
     static async open(url, { headers = {} } = {}) {
         const events = new Events();
         events.list = []; // {event, id, data}
-        events.text = '';
+        events.parts = []; // what has come of the next event
         events.waiting = [];
         events.ended = new Promise(resolve => (events.end = resolve));
         await new Promise((resolve, reject) => {
@@ -64,15 +64,19 @@ export class Events {
     }
 
     take(text) {
-        this.text += text;
-        if (this.response.statusCode !== 200) return;
-        for (let end; (end = this.text.indexOf('\n\n')) >= 0; this.text = this.text.slice(end + 2)) {
-            const match = /^event:([\w-]+)\nid:([\w-]+)\ndata: (.+)$/.exec(this.text.slice(0, end));
-            if (!match) throw new Error(`not an event: ${this.text.slice(0, end)}`);
+        // Events may be large: what came before is neither searched nor joined again.
+        const last = this.parts.at(-1)?.at(-1) ?? '';
+        this.parts.push(text);
+        if (this.response.statusCode !== 200 || !(last + text).includes('\n\n')) return;
+        let whole = this.parts.splice(0).join('');
+        for (let end; (end = whole.indexOf('\n\n')) >= 0; whole = whole.slice(end + 2)) {
+            const match = /^event:([\w-]+)\nid:([\w-]+)\ndata: (.+)$/.exec(whole.slice(0, end));
+            if (!match) throw new Error(`not an event: ${whole.slice(0, end)}`);
             const [, event, id, data] = match;
             this.list.push({ event, id, data });
             this.onEvent?.({ event, id, data });
         }
+        if (whole !== '') this.parts.push(whole);
         this.wake();
     }
 

@@ -186,6 +186,26 @@ export default async suite => {
         assert.match(late.body.toString(), new RegExp(`ACK timeout for message ${messageId(encode(garbage))}`));
     });
 
+    await suite.test('a client that does not read gets the state when it reads again', async () => {
+        const name = fresh('slow');
+        const events = await open();
+        const id = await events.clientId();
+        await say(id, [syncStep1(name)]);
+        events.response.pause();
+        const doc = new Y.Doc();
+        for (let i = 0; i < 24; i++) assert.equal((await once([updateOf(name, writing(String.fromCharCode(97 + i).repeat(1 << 20), doc))])).status, 200);
+        const copy = new Y.Doc();
+        const apply = event => {
+            if (event.event !== 'message') return;
+            const frame = frameOf(event);
+            if ((frame.kind === 'update' || frame.kind === 'sync-step-2') && openEnvelope(frame.body).length > 0) Y.applyUpdateV2(copy, openEnvelope(frame.body));
+        };
+        events.list.splice(0).forEach(apply);
+        events.onEvent = apply;
+        events.response.resume();
+        await until(() => disagreement([doc, copy]) === null, 'the whole document', 20_000);
+    });
+
     // ---- together -----------------------------------------------------------------------------------
     await suite.test('clients over HTTP, WebSocket and y-websocket edit one document and agree', async () => {
         const name = fresh('mixed');
