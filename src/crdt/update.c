@@ -95,15 +95,13 @@ enum tp_status tp_update_merge(const struct tp_slice *updates, size_t count,
     return merge_v2(updates, count, out);
 }
 
-enum tp_status tp_update_diff(struct tp_slice update, enum tp_update_encoding encoding,
-                              struct tp_slice sv, struct tp_buffer *out)
+/* The way for every V2 update; the short ways below leave what is rare to it. */
+static enum tp_status diff_by_x(struct tp_slice update, struct tp_slice sv, struct tp_buffer *out)
 {
-    if (encoding == TP_UPDATE_V1)
-        return tp_diff(update, TP_FORM_V1, sv, out);
-
     struct tp_buffer x = tp_buffer_growing(SIZE_MAX);
     struct tp_buffer part = tp_buffer_growing(SIZE_MAX);
     enum tp_status status = read_x(update, &x);
+
     if (status == TP_OK)
         status = tp_diff(tp_buffer_slice(&x), TP_FORM_X, sv, &part);
     if (status == TP_OK)
@@ -113,43 +111,82 @@ enum tp_status tp_update_diff(struct tp_slice update, enum tp_update_encoding en
     return status;
 }
 
-enum tp_status tp_update_state_vector(struct tp_slice update, enum tp_update_encoding encoding,
-                                      struct tp_buffer *out)
+static enum tp_status known_clocks_by_x(struct tp_slice update, struct tp_buffer *out)
 {
-    if (encoding == TP_UPDATE_V1)
-        return tp_known_clocks(update, TP_FORM_V1, out);
-
-    uint8_t memory[SMALL_SIZE];
-    struct tp_buffer x = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
+    struct tp_buffer x = tp_buffer_growing(SIZE_MAX);
     enum tp_status status = read_x(update, &x);
+
     if (status == TP_OK)
         status = tp_known_clocks(tp_buffer_slice(&x), TP_FORM_X, out);
     tp_buffer_finish(&x);
     return status;
 }
 
-enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
-                                 enum tp_update_encoding to, struct tp_buffer *out)
+static enum tp_status convert_by_rewriting(struct tp_slice update, enum tp_update_encoding from,
+                                           struct tp_buffer *out)
 {
-    uint8_t memory[SMALL_SIZE], ordered_memory[SMALL_SIZE];
-
-    if (from == to)
-        return tp_update_merge(&update, 1, from, out);
-
-    struct tp_buffer v1 = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
-    struct tp_buffer ordered = tp_buffer_starting(ordered_memory, sizeof ordered_memory, SIZE_MAX);
+    struct tp_buffer v1 = tp_buffer_growing(SIZE_MAX);
     struct tp_v2_info info = {0};
     enum tp_status status;
+
     if (from == TP_UPDATE_V1) {
-        status = tp_rewrite(update, TP_FORM_V1, &ordered);
+        status = tp_rewrite(update, TP_FORM_V1, &v1);
         if (status == TP_OK)
-            status = tp_v2_write(tp_buffer_slice(&ordered), TP_FORM_V1, out);
+            status = tp_v2_write(tp_buffer_slice(&v1), TP_FORM_V1_TRUSTED, out);
     } else {
         status = tp_v2_read(update, TP_FORM_V1, &tp_update_limits_default, &v1, &info);
         if (status == TP_OK)
             status = tp_rewrite(tp_buffer_slice(&v1), TP_FORM_V1, out);
     }
     tp_buffer_finish(&v1);
-    tp_buffer_finish(&ordered);
     return status == TP_OK && out->full ? TP_FULL : status;
+}
+
+/* Undoes what a short way wrote before it gave up. */
+static void reset(struct tp_buffer *out, size_t size, bool was_full)
+{
+    out->size = size;
+    out->full = was_full;
+}
+
+enum tp_status tp_update_diff(struct tp_slice update, enum tp_update_encoding encoding,
+                              struct tp_slice sv, struct tp_buffer *out)
+{
+    if (encoding == TP_UPDATE_V1)
+        return tp_diff(update, TP_FORM_V1, sv, out);
+    const enum tp_status status = tp_v2_diff(update, sv, out);
+    return status == TP_ABSENT ? diff_by_x(update, sv, out) : status;
+}
+
+enum tp_status tp_update_state_vector(struct tp_slice update, enum tp_update_encoding encoding,
+                                      struct tp_buffer *out)
+{
+    if (encoding == TP_UPDATE_V1)
+        return tp_known_clocks(update, TP_FORM_V1, out);
+    const enum tp_status status = tp_v2_known_clocks(update, out);
+    return status == TP_ABSENT ? known_clocks_by_x(update, out) : status;
+}
+
+enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
+                                 enum tp_update_encoding to, struct tp_buffer *out)
+{
+    const size_t size = out->size;
+    const bool was_full = out->full;
+    enum tp_status status;
+
+    if (from == to)
+        return tp_update_merge(&update, 1, from, out);
+    if (from == TP_UPDATE_V1) {
+        status = tp_v2_write(update, TP_FORM_V1, out);
+    } else {
+        struct tp_v2_info info = {0};
+        status = tp_v2_read(update, TP_FORM_V1, &tp_update_limits_default, out, &info);
+        /* Out of order it may have been too large: that is for the right order to say. */
+        if (status == TP_FULL || (status == TP_OK && !info.regular))
+            status = TP_ABSENT;
+    }
+    if (status != TP_ABSENT)
+        return status;
+    reset(out, size, was_full);
+    return convert_by_rewriting(update, from, out);
 }

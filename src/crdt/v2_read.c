@@ -1,233 +1,196 @@
-#include "crdt/v2.h"
+#include "crdt/v2_reader.h"
 
 #include "crdt/json.h"
-#include "wire/writer.h"
+#include "crdt/v2.h"
 
-#define LINKS_SIZE_MAX 128u /* info, links and a number, as V1 writes them */
-#define KEYS_INLINE 8u
+#define LINKS_SIZE_MAX 128u /* info, links and a number, as V1 writes them, and a word to spare */
+#define TYPE_REF_MAX 6u     /* XmlText */
+#define TYPE_REF_XML_ELEMENT 3u
+#define TYPE_REF_XML_HOOK 5u
+#define TAG_OBJECT 118u
+#define TAG_STRING 119u
 #define TAG_TRUE 120u
 #define TAG_FALSE 121u
-#define TAG_STRING 119u
 #define TAG_NULL 126u
 
-/* One column, and the run that it is in. */
-struct column {
-    const uint8_t *at;
-    const uint8_t *end;
-    const uint8_t *start;
-    uint64_t left; /* of the run */
-    uint64_t value;
-    int64_t diff; /* IntDiffOptRle only */
-    bool begun;
-};
-
-/* A string of the string column: its middle is UTF-8 as it stands there, and at either side may be
- * half a character that a neighbour has the other half of. */
-struct text {
-    const uint8_t *data;
-    size_t size;
-    uint16_t front; /* a low half, or 0 */
-    uint16_t back;  /* a high half, or 0 */
-};
-
-struct reader {
-    struct column key_clock, client, left_clock, right_clock, info, parent_info, type_ref, len;
-    struct column units;    /* lengths of the strings */
-    const uint8_t *text_at; /* of all strings, joined */
-    const uint8_t *text_end;
-    uint64_t units_left;
-    bool ascii;
-    bool inside;        /* the character at `text_at` has given its high half away */
-    struct column rest; /* at and end only */
-    enum tp_dialect_form form;
-    const struct tp_update_limits *limits;
-    bool canonical;
-    bool denied;
-    bool ask_v1_form;
-    bool has_v1_form;
-    const char *error;
-    size_t error_at;
-    struct tp_buffer *out;
-    struct tp_buffer keys; /* struct text */
-    uint64_t cached_size;  /* of keys that were repeated: a few bytes can ask for many */
-    struct text key_memory[KEYS_INLINE];
-};
-
-static void fail(struct reader *in, const struct column *column, const char *error)
+static bool fail(struct tp_v2_reader *in, const struct tp_column *column, const char *error)
 {
-    if (in->error != NULL)
-        return;
-    in->error = error;
-    in->error_at = (size_t)(column->at - column->start);
+    if (in->error == NULL) {
+        in->error = error;
+        in->error_at = (size_t)(column->at - column->start);
+    }
+    return false;
 }
 
-/* lib0 varInt. False: malformed. The magnitude has up to 55 bits, since differences are doubled. */
-static inline bool take_varint(struct column *column, bool *negative, uint64_t *magnitude,
-                               bool *canonical)
+static inline bool pass(struct tp_v2_reader *in, const struct tp_column *column, const char *error)
 {
-    const uint8_t *at = column->at;
-
-    if (unlikely(at == column->end))
-        return false;
-    uint8_t byte = *at++;
-    uint64_t value = byte & 0x3f;
-    *negative = byte & 0x40;
-    for (unsigned shift = 6; byte >= 0x80; shift += 7) {
-        if (unlikely(at == column->end || shift > 54))
-            return false;
-        byte = *at++;
-        value |= (uint64_t)(byte & 0x7f) << shift;
-        if (unlikely(byte == 0))
-            *canonical = false;
-    }
-    column->at = at;
-    *magnitude = value;
-    return true;
+    return likely(error == NULL) || fail(in, column, error);
 }
 
-static inline uint8_t read_rle(struct reader *in, struct column *column)
-{
-    if (unlikely(column->left == 0)) {
-        if (column->at == column->end) {
-            fail(in, column, "a column is shorter than what is read from it");
-            return 0;
-        }
-        const uint8_t value = *column->at++;
-        in->canonical &= !column->begun || value != column->value;
-        column->begun = true;
-        column->value = value;
-        if (column->at == column->end) {
-            column->left = UINT64_MAX; /* the last run has no end */
-        } else {
-            const uint8_t *const at =
-                tp_varuint_take(column->at, column->end, &column->left, &in->canonical);
-            if (at == NULL) {
-                fail(in, column, "the length of a run is invalid");
-                return 0;
-            }
-            column->at = at;
-            column->left++;
-        }
-    }
-    column->left--;
-    return (uint8_t)column->value;
-}
+/* ---- single values ----------------------------------------------------------------------------*/
 
-static inline uint64_t read_uint(struct reader *in, struct column *column)
+static inline uint8_t read_rle(struct tp_v2_reader *in, struct tp_column *column)
 {
-    if (column->left == 0) {
-        bool repeated;
-        uint64_t value;
-        if (unlikely(!take_varint(column, &repeated, &value, &in->canonical) ||
-                     value > TP_VARUINT_MAX)) {
-            fail(in, column, "a column is shorter than what is read from it");
-            return 0;
-        }
-        column->left = 1;
-        if (repeated) {
-            const uint8_t *const at =
-                tp_varuint_take(column->at, column->end, &column->left, &in->canonical);
-            if (unlikely(at == NULL)) {
-                fail(in, column, "the length of a run is missing");
-                return 0;
-            }
-            column->at = at;
-            column->left += 2;
-        }
-        in->canonical &= !column->begun || value != column->value;
-        column->begun = true;
-        column->value = value;
-    }
-    column->left--;
-    return column->value;
-}
+    uint8_t value = 0;
 
-static inline uint64_t read_diff(struct reader *in, struct column *column)
-{
-    if (column->left == 0) {
-        bool negative;
-        uint64_t magnitude;
-        if (unlikely(!take_varint(column, &negative, &magnitude, &in->canonical))) {
-            fail(in, column, "a column is shorter than what is read from it");
-            return 0;
-        }
-        const int64_t coded = negative ? -(int64_t)magnitude : (int64_t)magnitude;
-        const int64_t diff = coded >> 1; /* towards minus infinity */
-        column->left = 1;
-        if (negative && magnitude == 0)
-            in->canonical = false;
-        if (coded & 1) {
-            const uint8_t *const at =
-                tp_varuint_take(column->at, column->end, &column->left, &in->canonical);
-            if (unlikely(at == NULL)) {
-                fail(in, column, "the length of a run is missing");
-                return 0;
-            }
-            column->at = at;
-            column->left += 2;
-        }
-        in->canonical &= !column->begun || diff != column->diff;
-        column->begun = true;
-        column->diff = diff;
-    }
-    column->left--;
-    column->value += (uint64_t)column->diff; /* |diff| < 2^55 and the value < 2^53: no wrap */
-    if (unlikely(column->value > TP_VARUINT_MAX)) {
-        fail(in, column, "a clock is negative or above 2^53-1");
-        column->value = 0;
-    }
-    return column->value;
-}
-
-static inline uint64_t read_rest(struct reader *in)
-{
-    uint64_t value;
-    const uint8_t *const at = tp_varuint_take(in->rest.at, in->rest.end, &value, &in->canonical);
-
-    if (unlikely(at == NULL)) {
-        fail(in, &in->rest, "the update is cut short or has an invalid integer");
-        return 0;
-    }
-    in->rest.at = at;
+    pass(in, column, tp_column_take_rle(column, &value));
     return value;
 }
 
-static inline struct text read_text(struct reader *in)
+static inline uint64_t read_uint(struct tp_v2_reader *in, struct tp_column *column)
 {
-    const uint64_t units = read_uint(in, &in->units);
-    struct text text = {.data = in->text_at};
+    uint64_t value = 0;
 
-    if (unlikely(units > in->units_left)) {
-        fail(in, &in->units, "strings are longer than their text");
+    pass(in, column, tp_column_take_uint(column, &value));
+    return value;
+}
+
+static inline uint64_t read_diff(struct tp_v2_reader *in, struct tp_column *column)
+{
+    uint64_t value = 0;
+
+    pass(in, column, tp_column_take_diff(column, &value));
+    return value;
+}
+
+static inline uint64_t read_rest(struct tp_v2_reader *in)
+{
+    struct tp_column *const rest = &in->place.rest;
+    uint64_t value;
+    const uint8_t *const at = tp_varuint_take(rest->at, rest->end, &value, &in->minimal);
+
+    if (unlikely(at == NULL)) {
+        fail(in, rest, "the update is cut short or has an invalid integer");
+        return 0;
+    }
+    rest->at = at;
+    return value;
+}
+
+static uint64_t rest_size(const struct tp_v2_reader *in)
+{
+    return (uint64_t)(in->place.rest.end - in->place.rest.at);
+}
+
+/* The next `units` of the text. */
+static inline struct tp_v2_text pass_text(struct tp_v2_reader *in, uint64_t units)
+{
+    struct tp_v2_place *const place = &in->place;
+    struct tp_v2_text text = {.data = place->text_at};
+
+    if (unlikely(units > place->units_left)) {
+        fail(in, &place->units, "strings are longer than their text");
         return text;
     }
-    in->units_left -= units;
+    place->units_left -= units;
     if (likely(in->ascii)) {
         text.size = (size_t)units;
-        in->text_at += units;
+        place->text_at += units;
         return text;
     }
     uint64_t wanted = units;
-    if (unlikely(in->inside) && wanted > 0) {
-        text.front = (uint16_t)tp_text_low_half(in->text_at);
-        in->text_at += 4;
-        in->inside = false;
-        text.data = in->text_at;
+    if (unlikely(place->inside) && wanted > 0) {
+        text.front = (uint16_t)tp_text_low_half(place->text_at);
+        place->text_at += 4;
+        place->inside = false;
+        text.data = place->text_at;
         wanted--;
     }
-    text.size =
-        tp_text_seek(in->text_at, (size_t)(in->text_end - in->text_at), wanted, &in->inside);
-    in->text_at += text.size;
-    if (unlikely(in->inside)) {
-        if (wanted > 0)
-            text.back = (uint16_t)tp_text_high_half(in->text_at);
-    }
+    text.size = tp_text_seek(place->text_at, (size_t)(in->text_end - place->text_at), wanted,
+                             &place->inside);
+    place->text_at += text.size;
+    if (unlikely(place->inside) && wanted > 0)
+        text.back = (uint16_t)tp_text_high_half(place->text_at);
     return text;
 }
 
-static size_t text_size(const struct text *text)
+static inline struct tp_v2_text read_text(struct tp_v2_reader *in)
+{
+    return pass_text(in, read_uint(in, &in->place.units));
+}
+
+static size_t text_size(const struct tp_v2_text *text)
 {
     return text->size + (text->front != 0 ? 3 : 0) + (text->back != 0 ? 3 : 0);
+}
+
+static struct tp_v2_text read_key(struct tp_v2_reader *in)
+{
+    struct tp_v2_place *const place = &in->place;
+    const uint64_t number = read_diff(in, &place->key_clock);
+    struct tp_v2_text text;
+
+    if (number < place->key_count) {
+        in->minimal = false;
+        memcpy(&text, in->keys.data + number * sizeof text, sizeof text);
+        in->cached_size += text_size(&text);
+        if (in->cached_size > in->limits->update_size_max)
+            fail(in, &place->key_clock, "repeated keys are longer than the limit allows");
+        return text;
+    }
+    in->minimal &= number == place->key_count;
+    text = read_text(in);
+    tp_buffer_append(&in->keys, &text, sizeof text);
+    place->key_count++;
+    return text;
+}
+
+static struct tp_slice read_any(struct tp_v2_reader *in)
+{
+    struct tp_column *const rest = &in->place.rest;
+    struct tp_reader value = {.at = rest->at, .end = rest->end};
+
+    if (tp_any_skip(&value, in->limits->any_depth_max) != TP_OK) {
+        fail(in, rest, "an invalid value");
+        return (struct tp_slice){rest->at, 0};
+    }
+    const uint8_t *const start = rest->at;
+    rest->at = value.at;
+    return (struct tp_slice){start, (size_t)(value.at - start)};
+}
+
+/* ---- writing one struct; `out` may be NULL ----------------------------------------------------*/
+
+static uint8_t *put_varuint(uint8_t *at, uint64_t value)
+{
+    for (; value > 0x7f; value >>= 7)
+        *at++ = (uint8_t)value | 0x80;
+    *at++ = (uint8_t)value;
+    return at;
+}
+
+static void encode_client(struct tp_v2_client *to, uint64_t client)
+{
+    uint8_t bytes[TP_VARUINT_SIZE_MAX] = {0};
+
+    to->client = client;
+    to->size = (uint32_t)(put_varuint(bytes, client) - bytes);
+    memcpy(&to->word, bytes, sizeof to->word);
+}
+
+static inline uint8_t *put_client(struct tp_v2_reader *in, uint8_t *at, uint64_t client)
+{
+    const struct tp_v2_client *known = &in->own;
+
+    if (unlikely(client != known->client)) {
+        known = &in->other;
+        if (unlikely(client != known->client))
+            encode_client(&in->other, client);
+    }
+    memcpy(at, &known->word, sizeof known->word);
+    return at + known->size;
+}
+
+static void write_number(struct tp_buffer *out, uint64_t value)
+{
+    if (out != NULL)
+        tp_write_varuint(out, value);
+}
+
+static void write_slice(struct tp_buffer *out, struct tp_slice bytes)
+{
+    if (out != NULL)
+        tp_write_raw(out, bytes);
 }
 
 static void put_half(struct tp_buffer *out, uint16_t half, enum tp_dialect_form form)
@@ -240,7 +203,8 @@ static void put_half(struct tp_buffer *out, uint16_t half, enum tp_dialect_form 
     tp_buffer_append(out, bytes, sizeof bytes);
 }
 
-static void put_text(const struct text *text, enum tp_dialect_form form, struct tp_buffer *out)
+static void put_text(const struct tp_v2_text *text, enum tp_dialect_form form,
+                     struct tp_buffer *out)
 {
     put_half(out, text->front, form);
     tp_buffer_append(out, text->data, text->size);
@@ -248,61 +212,29 @@ static void put_text(const struct text *text, enum tp_dialect_form form, struct 
 }
 
 /* With its length in front. */
-static inline void write_text(struct reader *in, const struct text *text)
+static inline void write_text(const struct tp_v2_reader *in, const struct tp_v2_text *text,
+                              struct tp_buffer *out)
 {
-    tp_write_varuint(in->out, text_size(text));
-    if (likely(text->front == 0 && text->back == 0))
-        tp_buffer_append(in->out, text->data, text->size);
-    else
-        put_text(text, in->form, in->out);
-}
-
-static struct text read_key(struct reader *in)
-{
-    const uint64_t place = read_diff(in, &in->key_clock);
-    const size_t count = in->keys.size / sizeof(struct text);
-    struct text text;
-
-    if (place < count) {
-        in->canonical = false;
-        memcpy(&text, in->keys.data + place * sizeof text, sizeof text);
-        in->cached_size += text_size(&text);
-        if (in->cached_size > in->limits->update_size_max)
-            fail(in, &in->key_clock, "repeated keys are longer than the limit allows");
-        return text;
-    }
-    in->canonical &= place == count;
-    text = read_text(in);
-    tp_buffer_append(&in->keys, &text, sizeof text);
-    return text;
-}
-
-static struct tp_slice read_any(struct reader *in)
-{
-    struct tp_reader value = {.at = in->rest.at, .end = in->rest.end};
-
-    if (tp_any_skip(&value, in->limits->any_depth_max) != TP_OK) {
-        fail(in, &in->rest, "an invalid value");
-        return (struct tp_slice){in->rest.at, 0};
-    }
-    const uint8_t *const start = in->rest.at;
-    in->rest.at = value.at;
-    return (struct tp_slice){start, (size_t)(value.at - start)};
+    if (out == NULL)
+        return;
+    tp_write_varuint(out, text_size(text));
+    put_text(text, in->form, out);
 }
 
 /* The value of an embed or a format: any in V2, JSON text in V1. */
-static void copy_value(struct reader *in)
+static void take_value(struct tp_v2_reader *in, struct tp_buffer *out)
 {
     const struct tp_slice any = read_any(in);
 
     if (any.size == 0)
         return;
-    if (in->form == TP_FORM_X)
-        tp_write_bytes(in->out, any);
-    if (in->form == TP_FORM_X &&
-        (!in->ask_v1_form || any.data[0] == TAG_TRUE || any.data[0] == TAG_FALSE ||
-         any.data[0] == TAG_NULL || any.data[0] == TAG_STRING))
-        return;
+    if (in->form == TP_FORM_X) {
+        if (out != NULL)
+            tp_write_bytes(out, any);
+        if (!in->ask_v1_form || any.data[0] == TAG_TRUE || any.data[0] == TAG_FALSE ||
+            any.data[0] == TAG_NULL || any.data[0] == TAG_STRING)
+            return;
+    }
 
     uint8_t memory[256];
     struct tp_buffer text = tp_buffer_starting(memory, sizeof memory, SIZE_MAX);
@@ -311,18 +243,16 @@ static void copy_value(struct reader *in)
     if (status == TP_DENIED)
         in->has_v1_form = false;
     else if (status != TP_OK)
-        fail(in, &in->rest, "an invalid value");
-    if (in->form == TP_FORM_V1) {
-        in->denied |= status == TP_DENIED;
-        tp_write_bytes(in->out, tp_buffer_slice(&text));
-    }
+        fail(in, &in->place.rest, "an invalid value");
+    if (in->form == TP_FORM_V1 && out != NULL)
+        tp_write_bytes(out, tp_buffer_slice(&text));
     tp_buffer_finish(&text);
 }
 
 /* One value of the old arrays: JSON text, or the word "undefined". */
-static void copy_json(struct reader *in)
+static void take_json(struct tp_v2_reader *in, struct tp_buffer *out)
 {
-    const struct text text = read_text(in);
+    const struct tp_v2_text text = read_text(in);
     const struct tp_slice plain = {text.data, text.size};
     enum tp_status status = TP_OK;
 
@@ -335,264 +265,575 @@ static void copy_json(struct reader *in)
         status = tp_json_check(plain, in->limits->any_depth_max);
     }
     if (status != TP_OK)
-        fail(in, &in->units, "a JSON value is not JSON");
-    write_text(in, &text);
+        fail(in, &in->place.units, "a JSON value is not JSON");
+    write_text(in, &text, out);
 }
 
-static uint8_t *put_varuint(uint8_t *at, uint64_t value)
+/* The last of the two is the clock that is taken. Of its own client an id must be older. */
+static void check_id(struct tp_v2_reader *in, const struct tp_column *clocks, uint64_t client,
+                     uint64_t clock)
 {
-    for (; value > 0x7f; value >>= 7)
-        *at++ = (uint8_t)value | 0x80;
-    *at++ = (uint8_t)value;
-    return at;
+    if (unlikely(client == in->client && clock >= in->clock))
+        fail(in, clocks, "a struct depends on a later one of its own client");
 }
 
-static inline void read_struct(struct reader *in)
+static void take_id(struct tp_v2_reader *in, struct tp_column *clocks, struct tp_buffer *out)
 {
-    struct tp_buffer *const out = in->out;
-    const uint8_t info = read_rle(in, &in->info);
-    const uint8_t ref = info & TP_INFO_REF;
+    const uint64_t client = read_uint(in, &in->place.client);
+    const uint64_t clock = read_diff(in, clocks);
 
-    if (unlikely(!tp_buffer_reserve(out, LINKS_SIZE_MAX)))
-        return;
-    uint8_t *at = out->data + out->size;
-    *at++ = info;
-    if (unlikely(ref == TP_REF_GC || ref == TP_REF_SKIP)) {
-        if (info != ref)
-            fail(in, &in->info, "a GC or a Skip has flags");
-        at = put_varuint(at, ref == TP_REF_GC ? read_uint(in, &in->len) : read_rest(in));
-        out->size = (size_t)(at - out->data);
-        return;
-    }
+    check_id(in, clocks, client, clock);
+    write_number(out, client);
+    write_number(out, clock);
+}
 
-    if (info & TP_INFO_ORIGIN) {
-        at = put_varuint(at, read_uint(in, &in->client));
-        at = put_varuint(at, read_diff(in, &in->left_clock));
-    }
-    if (info & TP_INFO_RIGHT) {
-        at = put_varuint(at, read_uint(in, &in->client));
-        at = put_varuint(at, read_diff(in, &in->right_clock));
-    }
-    if (!(info & TP_INFO_LINKED)) {
-        const uint8_t is_root = read_rle(in, &in->parent_info);
-        if (unlikely(is_root > 1))
-            fail(in, &in->parent_info, "a parent is neither root nor item");
-        *at++ = is_root;
-        if (is_root) {
-            out->size = (size_t)(at - out->data);
-            const struct text root = read_text(in);
-            write_text(in, &root);
-        } else {
-            at = put_varuint(at, read_uint(in, &in->client));
-            at = put_varuint(at, read_diff(in, &in->left_clock));
-            out->size = (size_t)(at - out->data);
-        }
-        if (info & TP_INFO_SUB) {
-            const struct text sub = read_text(in);
-            write_text(in, &sub);
-        }
+static void take_links(struct tp_v2_reader *in, uint8_t info, struct tp_buffer *out)
+{
+    struct tp_v2_place *const place = &in->place;
+
+    if (info & TP_INFO_ORIGIN)
+        take_id(in, &place->left_clock, out);
+    if (info & TP_INFO_RIGHT)
+        take_id(in, &place->right_clock, out);
+    if (info & TP_INFO_LINKED)
+        return;
+    const uint8_t is_root = read_rle(in, &place->parent_info);
+    if (unlikely(is_root > 1))
+        fail(in, &place->parent_info, "a parent is neither root nor item");
+    write_number(out, is_root);
+    if (is_root) {
+        const struct tp_v2_text root = read_text(in);
+        if (text_size(&root) > in->limits->root_name_size_max)
+            fail(in, &place->units, "the name of a root is longer than the limit allows");
+        write_text(in, &root, out);
     } else {
-        out->size = (size_t)(at - out->data);
+        take_id(in, &place->left_clock, out);
     }
+    if (info & TP_INFO_SUB) {
+        const struct tp_v2_text sub = read_text(in);
+        write_text(in, &sub, out);
+    }
+}
 
-    struct text text;
+static void take_content(struct tp_v2_reader *in, uint8_t ref, struct tp_buffer *out)
+{
+    struct tp_v2_place *const place = &in->place;
+    struct tp_v2_text text;
+    struct tp_slice bytes;
     uint64_t count;
+
     switch (ref) {
     case TP_REF_DELETED:
-        tp_write_varuint(out, read_uint(in, &in->len));
+        write_number(out, read_uint(in, &place->len));
         break;
     case TP_REF_JSON:
-        count = read_uint(in, &in->len);
-        if (count > in->units_left)
-            fail(in, &in->len, "more JSON values than text");
-        tp_write_varuint(out, count);
+        count = read_uint(in, &place->len);
+        if (count > place->units_left)
+            fail(in, &place->len, "more JSON values than text");
+        write_number(out, count);
         for (; count > 0 && in->error == NULL; count--)
-            copy_json(in);
+            take_json(in, out);
         break;
     case TP_REF_BINARY:
         count = read_rest(in);
-        if (count > (uint64_t)(in->rest.end - in->rest.at)) {
-            fail(in, &in->rest, "a binary is cut short");
+        if (count > rest_size(in)) {
+            fail(in, &place->rest, "a binary is cut short");
             break;
         }
-        tp_write_bytes(out, (struct tp_slice){in->rest.at, (size_t)count});
-        in->rest.at += count;
+        write_number(out, count);
+        write_slice(out, tp_slice_of(place->rest.at, (size_t)count));
+        place->rest.at += count;
         break;
     case TP_REF_STRING:
         text = read_text(in);
-        write_text(in, &text);
+        write_text(in, &text, out);
         break;
     case TP_REF_EMBED:
-        copy_value(in);
+        take_value(in, out);
         break;
     case TP_REF_FORMAT:
         text = read_key(in);
-        write_text(in, &text);
-        copy_value(in);
+        write_text(in, &text, out);
+        take_value(in, out);
         break;
     case TP_REF_TYPE:
-        count = read_uint(in, &in->type_ref);
-        tp_write_varuint(out, count);
-        if (count == 3 || count == 5) { /* XmlElement and XmlHook have a name */
+        count = read_uint(in, &place->type_ref);
+        if (count > TYPE_REF_MAX)
+            fail(in, &place->type_ref, "an unknown type");
+        write_number(out, count);
+        if (count == TYPE_REF_XML_ELEMENT || count == TYPE_REF_XML_HOOK) {
             text = read_key(in);
-            write_text(in, &text);
+            write_text(in, &text, out);
         }
         break;
     case TP_REF_ANY:
-        count = read_uint(in, &in->len);
-        if (count > (uint64_t)(in->rest.end - in->rest.at))
-            fail(in, &in->len, "more values than bytes");
-        tp_write_varuint(out, count);
+        count = read_uint(in, &place->len);
+        if (count > rest_size(in))
+            fail(in, &place->len, "more values than bytes");
+        write_number(out, count);
         for (; count > 0 && in->error == NULL; count--)
-            tp_write_raw(out, read_any(in));
+            write_slice(out, read_any(in));
         break;
     case TP_REF_DOC:
         text = read_text(in);
-        write_text(in, &text);
-        tp_write_raw(out, read_any(in));
+        write_text(in, &text, out);
+        bytes = read_any(in);
+        if (bytes.size > 0 && bytes.data[0] != TAG_OBJECT)
+            fail(in, &place->rest, "the options of a subdocument are no object");
+        write_slice(out, bytes);
         break;
-    default:
-        fail(in, &in->info, "an unknown kind of content");
     }
 }
 
-static void read_structs(struct reader *in)
+/* What re-encoding makes of an info byte: V1 form comes out as it is to stay, X as it was. */
+static uint8_t shown_info(const struct tp_v2_reader *in, uint8_t info)
 {
-    uint64_t blocks = read_rest(in);
-    uint64_t budget = in->limits->struct_count_max;
-
-    if (blocks > (uint64_t)(in->rest.end - in->rest.at))
-        fail(in, &in->rest, "more blocks than bytes");
-    tp_write_varuint(in->out, blocks);
-    for (; blocks > 0 && in->error == NULL; blocks--) {
-        uint64_t structs = read_rest(in);
-        if (structs > budget) {
-            fail(in, &in->rest, "more structs than the limit allows");
-            return;
-        }
-        budget -= structs;
-        tp_write_varuint(in->out, structs);
-        tp_write_varuint(in->out, read_uint(in, &in->client));
-        tp_write_varuint(in->out, read_rest(in));
-        for (; structs > 0 && likely(in->error == NULL); structs--)
-            read_struct(in);
-    }
+    return in->form == TP_FORM_V1 && (info & TP_INFO_LINKED) ? info & ~TP_INFO_SUB : info;
 }
 
-static void read_deletes(struct reader *in)
+static void take_one(struct tp_v2_reader *in, const struct tp_v2_run *run, struct tp_buffer *out)
 {
-    uint64_t clients = read_rest(in);
-
-    if (clients > (uint64_t)(in->rest.end - in->rest.at))
-        fail(in, &in->rest, "more clients in the delete set than bytes");
-    tp_write_varuint(in->out, clients);
-    for (; clients > 0 && in->error == NULL; clients--) {
-        tp_write_varuint(in->out, read_rest(in));
-        uint64_t ranges = read_rest(in);
-        if (ranges > (uint64_t)(in->rest.end - in->rest.at))
-            fail(in, &in->rest, "more delete ranges than bytes");
-        tp_write_varuint(in->out, ranges);
-        uint64_t current = 0;
-        for (; ranges > 0 && in->error == NULL; ranges--) {
-            const uint64_t clock = current + read_rest(in);
-            const uint64_t len = read_rest(in) + 1;
-            current = clock + len;
-            if (current > TP_VARUINT_MAX)
-                fail(in, &in->rest, "a delete range ends above 2^53-1");
-            tp_write_varuint(in->out, clock);
-            tp_write_varuint(in->out, len);
-        }
-    }
-}
-
-static void open_column(struct reader *in, struct column *column)
-{
-    const uint64_t size = read_rest(in);
-
-    *column = (struct column){.at = in->rest.at, .end = in->rest.at, .start = in->rest.at};
-    if (size > (uint64_t)(in->rest.end - in->rest.at)) {
-        fail(in, &in->rest, "a column is longer than the update");
+    in->place.info.left--;
+    if (out != NULL)
+        tp_write_u8(out, shown_info(in, run->info));
+    if (run->ref == TP_REF_SKIP) {
+        write_number(out, read_rest(in));
         return;
     }
-    in->rest.at += size;
-    column->end = in->rest.at;
+    take_links(in, run->info, out);
+    take_content(in, run->ref, out);
+}
+
+/* ---- many structs of one kind -----------------------------------------------------------------*/
+
+/* Clocks that the run's links name: the first one, and how much more each following one is. */
+struct series {
+    uint64_t clock;
+    uint64_t diff;
+};
+
+/* Moves the column behind `count` clocks. `older`: none of them is as high as that of its struct,
+ * so that it does not matter whose it is. Both go up evenly: the ends tell of all between. */
+static bool take_series(struct tp_v2_reader *in, struct tp_column *clocks,
+                        const struct tp_v2_run *run, uint64_t count, struct series *series,
+                        bool *older)
+{
+    series->diff = (uint64_t)clocks->diff;
+    series->clock = clocks->value + series->diff;
+    if (!pass(in, clocks, tp_column_advance_diff(clocks, count)))
+        return false;
+    *older &= series->clock < in->clock && clocks->value < in->clock + (count - 1) * run->len;
+    return true;
+}
+
+/* Looks at the clients only where it matters. */
+static bool pass_clients(struct tp_v2_reader *in, const struct tp_v2_run *run, uint64_t count,
+                         struct series left, struct series right, bool older)
+{
+    struct tp_column *const clients = &in->place.client;
+    const bool has_left = run->info & TP_INFO_ORIGIN;
+    const bool has_right = run->info & TP_INFO_RIGHT;
+
+    if (older)
+        return pass(in, clients, tp_column_pass_uint(clients, count * (has_left + has_right)));
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t clock = in->clock + i * run->len;
+        bool later = false;
+        if (has_left)
+            later |= read_uint(in, clients) == in->client && left.clock + i * left.diff >= clock;
+        if (has_right)
+            later |= read_uint(in, clients) == in->client && right.clock + i * right.diff >= clock;
+        if (unlikely(later))
+            fail(in, clients, "a struct depends on a later one of its own client");
+        if (unlikely(in->error != NULL))
+            return false;
+    }
+    return true;
+}
+
+static void write_many(struct tp_v2_reader *in, const struct tp_v2_run *run, uint64_t count,
+                       struct series left, struct series right, struct tp_buffer *out)
+{
+    struct tp_v2_place *const place = &in->place;
+    const bool has_left = run->info & TP_INFO_ORIGIN;
+    const bool has_right = run->info & TP_INFO_RIGHT;
+    const uint8_t info = shown_info(in, run->info);
+    uint64_t clock = in->clock;
+    bool later = false;
+
+    for (; count > 0 && likely(in->error == NULL); count--) {
+        if (unlikely(!tp_buffer_reserve(out, LINKS_SIZE_MAX)))
+            return;
+        uint8_t *at = out->data + out->size;
+        *at++ = info;
+        if (has_left) {
+            const uint64_t client = read_uint(in, &place->client);
+            later |= client == in->client && left.clock >= clock;
+            at = put_client(in, at, client);
+            at = put_varuint(at, left.clock);
+            left.clock += left.diff;
+        }
+        if (has_right) {
+            const uint64_t client = read_uint(in, &place->client);
+            later |= client == in->client && right.clock >= clock;
+            at = put_client(in, at, client);
+            at = put_varuint(at, right.clock);
+            right.clock += right.diff;
+        }
+        clock += run->len;
+        if (run->ref != TP_REF_STRING) {
+            at = put_varuint(at, run->len);
+        } else if (likely(run->len == 1 && in->ascii)) {
+            *at++ = 1;
+            *at++ = *place->text_at++;
+            place->units_left--;
+        } else {
+            out->size = (size_t)(at - out->data);
+            const struct tp_v2_text text = pass_text(in, run->len);
+            write_text(in, &text, out);
+            continue;
+        }
+        out->size = (size_t)(at - out->data);
+    }
+    if (unlikely(later))
+        fail(in, &place->client, "a struct depends on a later one of its own client");
+}
+
+/* GCs, and linked Items with a text or with nothing in them any more. */
+static void take_many(struct tp_v2_reader *in, const struct tp_v2_run *run, uint64_t count,
+                      struct tp_buffer *out)
+{
+    struct tp_v2_place *const place = &in->place;
+    struct series left = {0}, right = {0};
+    bool older = true;
+
+    place->info.left -= count;
+    if ((run->info & TP_INFO_ORIGIN) &&
+        !take_series(in, &place->left_clock, run, count, &left, &older))
+        return;
+    if ((run->info & TP_INFO_RIGHT) &&
+        !take_series(in, &place->right_clock, run, count, &right, &older))
+        return;
+    if (run->ref != TP_REF_STRING) {
+        place->len.left -= count;
+    } else {
+        place->units.left -= count;
+        if (unlikely(count * run->len > place->units_left)) {
+            fail(in, &place->units, "strings are longer than their text");
+            return;
+        }
+    }
+    if (out != NULL)
+        write_many(in, run, count, left, right, out);
+    else if (pass_clients(in, run, count, left, right, older) && run->ref == TP_REF_STRING)
+        pass_text(in, count * run->len);
+}
+
+static bool is_series(const struct tp_v2_run *run)
+{
+    if (run->info & TP_INFO_LINKED)
+        return run->ref == TP_REF_STRING || run->ref == TP_REF_DELETED;
+    return run->ref == TP_REF_GC;
+}
+
+/* ---- runs -------------------------------------------------------------------------------------*/
+
+/* Enters the column's next run if it is at the end of one; the run's length bounds `count`. */
+static inline bool stand(struct tp_v2_reader *in, struct tp_column *column,
+                         const char *load(struct tp_column *), uint64_t *count)
+{
+    if (column->left == 0 && unlikely(!pass(in, column, load(column))))
+        return false;
+    *count = tp_min(*count, column->left);
+    return true;
+}
+
+/* The text of an Item without links comes behind the names of its root and of its key. */
+static bool peek_named_text(struct tp_v2_reader *in, struct tp_v2_run *run)
+{
+    struct tp_v2_place *const place = &in->place;
+    struct tp_column units = place->units;
+
+    if (!stand(in, &place->parent_info, tp_column_load_rle, &run->count))
+        return false;
+    const uint64_t names = (place->parent_info.value == 1) + ((run->info & TP_INFO_SUB) != 0);
+    return pass(in, &units, tp_column_pass_uint(&units, names)) &&
+           pass(in, &units, tp_column_take_uint(&units, &run->len));
+}
+
+static bool peek_len(struct tp_v2_reader *in, struct tp_v2_run *run)
+{
+    struct tp_v2_place *const place = &in->place;
+    const bool linked = run->info & TP_INFO_LINKED;
+
+    switch (run->ref) {
+    case TP_REF_STRING:
+        if (!linked)
+            return peek_named_text(in, run);
+        if (!stand(in, &place->units, tp_column_load_uint, &run->count))
+            return false;
+        run->len = place->units.value;
+        return true;
+    case TP_REF_GC:
+    case TP_REF_DELETED:
+    case TP_REF_JSON:
+    case TP_REF_ANY:
+        if (!stand(in, &place->len, tp_column_load_uint, &run->count))
+            return false;
+        run->len = place->len.value;
+        return true;
+    case TP_REF_SKIP:
+        if (tp_varuint_take(place->rest.at, place->rest.end, &run->len, &in->minimal) == NULL)
+            return fail(in, &place->rest, "the update is cut short or has an invalid integer");
+        return true;
+    default:
+        run->len = 1;
+        return run->ref < TP_REF_SKIP || fail(in, &place->info, "an unknown kind of content");
+    }
+}
+
+bool tp_v2_peek(struct tp_v2_reader *in, struct tp_v2_run *run)
+{
+    struct tp_v2_place *const place = &in->place;
+
+    run->count = in->structs_left;
+    if (!stand(in, &place->info, tp_column_load_rle, &run->count))
+        return false;
+    run->info = (uint8_t)place->info.value;
+    run->ref = run->info & TP_INFO_REF;
+    if (unlikely((run->ref == TP_REF_GC || run->ref == TP_REF_SKIP) && run->info != run->ref))
+        return fail(in, &place->info, "a GC or a Skip has flags");
+    if (!is_series(run))
+        run->count = 1;
+    if (unlikely(!peek_len(in, run)))
+        return false;
+    if (is_series(run)) {
+        if ((run->info & TP_INFO_ORIGIN) &&
+            !stand(in, &place->left_clock, tp_column_load_diff, &run->count))
+            return false;
+        if ((run->info & TP_INFO_RIGHT) &&
+            !stand(in, &place->right_clock, tp_column_load_diff, &run->count))
+            return false;
+    }
+    uint64_t len;
+    if (unlikely(__builtin_mul_overflow(run->len, run->count, &len) ||
+                 len > TP_VARUINT_MAX - in->clock))
+        return fail(in, &place->info, "a clock is above 2^53-1");
+    return true;
+}
+
+bool tp_v2_take(struct tp_v2_reader *in, const struct tp_v2_run *run, uint64_t count,
+                struct tp_buffer *out)
+{
+    if (is_series(run))
+        take_many(in, run, count, out);
+    else
+        take_one(in, run, out);
+    in->clock += count * run->len;
+    in->structs_left -= count;
+
+    const bool is_skip = run->ref == TP_REF_SKIP;
+    in->stray_sub |= (run->info & TP_INFO_SUB) && (run->info & TP_INFO_LINKED);
+    in->regular &= run->len > 0 && !(is_skip && in->front_skip_count > 0 && in->real_count == 0);
+    in->real_count += is_skip ? 0 : count;
+    in->front_skip_count += is_skip;
+    in->regular &= in->structs_left > 0 || in->real_count > 0;
+    return in->error == NULL;
+}
+
+bool tp_v2_enter(struct tp_v2_reader *in)
+{
+    if (in->blocks_left == 0 || in->error != NULL)
+        return false;
+    TP_ASSERT_HOT(in->structs_left == 0);
+    in->blocks_left--;
+    const uint64_t structs = read_rest(in);
+    if (structs > in->budget)
+        return fail(in, &in->place.rest, "more structs than the limit allows");
+    in->budget -= structs;
+    const uint64_t client = read_uint(in, &in->place.client);
+    in->regular &= structs > 0 && (!in->entered || client < in->client);
+    in->entered = true;
+    in->structs_left = structs;
+    in->client = client;
+    in->clock = read_rest(in);
+    in->real_count = 0;
+    in->front_skip_count = 0;
+    encode_client(&in->own, client);
+    return in->error == NULL;
+}
+
+bool tp_v2_deletes(struct tp_v2_reader *in, struct tp_buffer *out, bool *normal)
+{
+    const struct tp_column *const rest = &in->place.rest;
+    uint64_t clients = read_rest(in);
+    uint64_t client_before = UINT64_MAX;
+
+    *normal = true;
+    if (clients > rest_size(in))
+        fail(in, rest, "more clients in the delete set than bytes");
+    write_number(out, clients);
+    for (; clients > 0 && in->error == NULL; clients--) {
+        const uint64_t client = read_rest(in);
+        uint64_t ranges = read_rest(in);
+        if (ranges > rest_size(in))
+            fail(in, rest, "more delete ranges than bytes");
+        *normal &= client < client_before && ranges > 0;
+        client_before = client;
+        write_number(out, client);
+        write_number(out, ranges);
+        uint64_t current = 0;
+        for (bool first = true; ranges > 0 && in->error == NULL; ranges--, first = false) {
+            const uint64_t gap = read_rest(in);
+            const uint64_t len = read_rest(in) + 1;
+            *normal &= first || gap > 0;
+            current += gap;
+            write_number(out, current);
+            write_number(out, len);
+            current += len;
+            if (current > TP_VARUINT_MAX)
+                fail(in, rest, "a delete range ends above 2^53-1");
+        }
+    }
+    return in->error == NULL;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------*/
+
+static void open_column(struct tp_v2_reader *in, struct tp_column *column)
+{
+    struct tp_column *const rest = &in->place.rest;
+    const uint64_t size = read_rest(in);
+
+    if (size > rest_size(in)) {
+        fail(in, rest, "a column is longer than the update");
+        *column = tp_column_of(tp_slice_of(rest->at, 0));
+        return;
+    }
+    *column = tp_column_of(tp_slice_of(rest->at, (size_t)size));
+    rest->at += size;
 }
 
 /* The joined text, then the lengths of its strings. */
-static void open_text(struct reader *in)
+static void open_text(struct tp_v2_reader *in)
 {
+    struct tp_v2_place *const place = &in->place;
     uint64_t size;
 
-    open_column(in, &in->units);
+    open_column(in, &place->units);
     if (in->error != NULL)
         return;
-    const uint8_t *at = tp_varuint_take(in->units.at, in->units.end, &size, &in->canonical);
-    if (at == NULL || size > (uint64_t)(in->units.end - at)) {
-        fail(in, &in->units, "the text of the strings is missing or cut short");
+    const uint8_t *at =
+        tp_varuint_take(place->units.at, place->units.end, &size, &in->minimal);
+    if (at == NULL || size > (uint64_t)(place->units.end - at)) {
+        fail(in, &place->units, "the text of the strings is missing or cut short");
         return;
     }
-    in->text_at = at;
-    in->text_end = at + size;
-    in->units.at = in->text_end;
-    if (!tp_text_units_checked(at, (size_t)size, &in->units_left))
-        fail(in, &in->units, "the text of the strings is not UTF-8");
-    in->ascii = in->units_left == size;
+    place->text_at = at;
+    in->text_end = place->units.at = at + size;
+    if (!tp_text_units_checked(at, (size_t)size, &place->units_left))
+        fail(in, &place->units, "the text of the strings is not UTF-8");
+    in->ascii = place->units_left == size;
 }
 
-static bool used_up(const struct column *column)
+bool tp_v2_open(struct tp_v2_reader *in, struct tp_slice update, enum tp_dialect_form form,
+                const struct tp_update_limits *limits)
 {
-    return column->at == column->end && column->left == 0;
+    struct tp_v2_place *const place = &in->place;
+    struct tp_column *const columns[] = {&place->key_clock,   &place->client, &place->left_clock,
+                                         &place->right_clock, &place->info,   NULL,
+                                         &place->parent_info, &place->type_ref, &place->len};
+
+    place->rest = tp_column_of(update);
+    place->key_count = 0;
+    place->inside = false;
+    in->blocks_left = in->structs_left = 0;
+    in->budget = limits->struct_count_max;
+    in->limits = limits;
+    in->form = form;
+    in->ask_v1_form = false;
+    in->has_v1_form = in->regular = in->minimal = true;
+    in->stray_sub = in->entered = false;
+    in->error = NULL;
+    in->cached_size = 0;
+    in->keys = tp_buffer_starting(in->key_memory, sizeof in->key_memory, SIZE_MAX);
+    encode_client(&in->other, 0);
+
+    if (read_rest(in) != 0)
+        fail(in, &place->rest, "an unknown feature flag");
+    for (size_t i = 0; i < sizeof columns / sizeof *columns && in->error == NULL; i++) {
+        if (columns[i] == NULL)
+            open_text(in);
+        else
+            open_column(in, columns[i]);
+    }
+    if (in->error != NULL)
+        return false;
+    in->blocks_left = read_rest(in);
+    if (in->blocks_left > rest_size(in))
+        fail(in, &place->rest, "more blocks than bytes");
+    return in->error == NULL;
 }
+
+void tp_v2_finish(struct tp_v2_reader *in)
+{
+    tp_buffer_finish(&in->keys);
+}
+
+/* RleU8 has no end. */
+static bool is_done(const struct tp_column *column, bool is_rle)
+{
+    return column->at == column->end && (is_rle || column->left == 0) && !column->overlong;
+}
+
+bool tp_v2_is_canonical(const struct tp_v2_reader *in)
+{
+    const struct tp_v2_place *const place = &in->place;
+
+    return in->minimal && place->rest.at == place->rest.end && is_done(&place->key_clock, false) &&
+           is_done(&place->client, false) && is_done(&place->left_clock, false) &&
+           is_done(&place->right_clock, false) && is_done(&place->info, true) &&
+           is_done(&place->parent_info, true) && is_done(&place->type_ref, false) &&
+           is_done(&place->len, false) && is_done(&place->units, false) &&
+           place->text_at == in->text_end;
+}
+
+/* ---- all of it, into V1 form ------------------------------------------------------------------*/
 
 enum tp_status tp_v2_read(struct tp_slice update, enum tp_dialect_form form,
                           const struct tp_update_limits *limits, struct tp_buffer *out,
                           struct tp_v2_info *info)
 {
-    struct reader in;
+    struct tp_v2_reader in;
+    struct tp_v2_run run;
+    bool normal_deletes = false;
 
-    in.rest =
-        (struct column){.at = update.data, .end = update.data + update.size, .start = update.data};
-    in.inside = false;
-    in.units_left = 0;
-    in.form = form;
-    in.limits = limits;
-    in.canonical = true;
-    in.denied = false;
-    in.ask_v1_form = info->ask_v1_form;
-    in.has_v1_form = true;
-    in.error = NULL;
-    in.out = out;
-    in.cached_size = 0;
-    in.keys = tp_buffer_starting(in.key_memory, sizeof in.key_memory, SIZE_MAX);
-
-    if (read_rest(&in) != 0)
-        fail(&in, &in.rest, "an unknown feature flag");
-    struct column *const columns[] = {&in.key_clock,   &in.client,   &in.left_clock,
-                                      &in.right_clock, &in.info,     NULL,
-                                      &in.parent_info, &in.type_ref, &in.len};
-    for (size_t i = 0; i < sizeof columns / sizeof *columns && in.error == NULL; i++) {
-        if (columns[i] == NULL)
-            open_text(&in);
-        else
-            open_column(&in, columns[i]);
+    if (tp_v2_open(&in, update, form, limits)) {
+        in.ask_v1_form = info->ask_v1_form;
+        tp_write_varuint(out, in.blocks_left);
+        while (tp_v2_enter(&in)) {
+            tp_write_varuint(out, in.structs_left);
+            tp_write_varuint(out, in.client);
+            tp_write_varuint(out, in.clock);
+            while (in.structs_left > 0 && tp_v2_peek(&in, &run) &&
+                   tp_v2_take(&in, &run, run.count, out) && likely(!out->full))
+                ;
+            if (unlikely(out->full))
+                break;
+        }
+        if (in.error == NULL && !out->full)
+            (void)tp_v2_deletes(&in, out, &normal_deletes);
     }
-    if (in.error == NULL)
-        read_structs(&in);
-    if (in.error == NULL)
-        read_deletes(&in);
-    tp_buffer_finish(&in.keys);
+    tp_v2_finish(&in);
 
     info->error = in.error;
     info->error_at = in.error != NULL ? in.error_at : 0;
     info->has_v1_form = in.has_v1_form;
     if (in.error != NULL)
         return TP_MALFORMED;
-    info->canonical = in.canonical && in.rest.at == in.rest.end && used_up(&in.key_clock) &&
-                      used_up(&in.client) && used_up(&in.left_clock) && used_up(&in.right_clock) &&
-                      used_up(&in.type_ref) && used_up(&in.len) && used_up(&in.units) &&
-                      in.info.at == in.info.end && in.parent_info.at == in.parent_info.end &&
-                      in.text_at == in.text_end;
-    if (in.denied)
-        return TP_DENIED;
-    return out->full ? TP_FULL : TP_OK;
+    if (out->full)
+        return TP_FULL;
+    info->canonical = tp_v2_is_canonical(&in);
+    info->regular = in.regular && normal_deletes;
+    return form == TP_FORM_V1 && !in.has_v1_form ? TP_DENIED : TP_OK;
 }
