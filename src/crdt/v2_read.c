@@ -704,14 +704,13 @@ static void open_column(struct tp_v2_reader *in, struct tp_column *column)
 {
     struct tp_column *const rest = &in->place.rest;
     const uint64_t size = read_rest(in);
+    const uint8_t *const start = rest->at;
 
-    if (size > rest_size(in)) {
+    if (likely(size <= rest_size(in)))
+        rest->at += size;
+    else
         fail(in, rest, "a column is longer than the update");
-        *column = tp_column_of(tp_slice_of(rest->at, 0));
-        return;
-    }
-    *column = tp_column_of(tp_slice_of(rest->at, (size_t)size));
-    rest->at += size;
+    tp_column_open(column, start, rest->at);
 }
 
 /* The joined text, then the lengths of its strings. */
@@ -723,8 +722,7 @@ static void open_text(struct tp_v2_reader *in)
     open_column(in, &place->units);
     if (in->error != NULL)
         return;
-    const uint8_t *at =
-        tp_varuint_take(place->units.at, place->units.end, &size, &in->minimal);
+    const uint8_t *at = tp_varuint_take(place->units.at, place->units.end, &size, &in->minimal);
     if (at == NULL || size > (uint64_t)(place->units.end - at)) {
         fail(in, &place->units, "the text of the strings is missing or cut short");
         return;
@@ -740,11 +738,11 @@ bool tp_v2_open(struct tp_v2_reader *in, struct tp_slice update, enum tp_dialect
                 const struct tp_update_limits *limits)
 {
     struct tp_v2_place *const place = &in->place;
-    struct tp_column *const columns[] = {&place->key_clock,   &place->client, &place->left_clock,
-                                         &place->right_clock, &place->info,   NULL,
+    struct tp_column *const columns[] = {&place->key_clock,   &place->client,   &place->left_clock,
+                                         &place->right_clock, &place->info,     NULL,
                                          &place->parent_info, &place->type_ref, &place->len};
 
-    place->rest = tp_column_of(update);
+    tp_column_open(&place->rest, update.data, update.data + update.size);
     place->key_count = 0;
     place->inside = false;
     in->blocks_left = in->structs_left = 0;

@@ -27,10 +27,10 @@ struct tp_v2_text {
 
 struct tp_v2_place {
     struct tp_column key_clock, client, left_clock, right_clock, info, parent_info, type_ref, len;
-    struct tp_column units;   /* lengths of the strings */
-    struct tp_column rest;    /* at, end and start only */
-    const uint8_t *text_at;   /* of all strings, joined */
-    uint64_t units_left;      /* from text_at on */
+    struct tp_column units; /* lengths of the strings */
+    struct tp_column rest;  /* at, end and start only */
+    const uint8_t *text_at; /* of all strings, joined */
+    uint64_t units_left;    /* from text_at on */
     uint64_t key_count;
     bool inside; /* the character at text_at has given its high half away */
 };
@@ -98,7 +98,8 @@ bool tp_v2_peek(struct tp_v2_reader *in, struct tp_v2_run *run);
 bool tp_v2_take(struct tp_v2_reader *in, const struct tp_v2_run *run, uint64_t count,
                 struct tp_buffer *out);
 
-/* The delete set, behind the last block. `out` may be NULL, else gets it in V1 form as it stands. */
+/* The delete set, behind the last block. `out` may be NULL, else gets it in V1 form as it stands.
+ */
 bool tp_v2_deletes(struct tp_v2_reader *in, struct tp_buffer *out, bool *normal);
 
 /* At the end: the columns are what our writer makes of the same structs. */

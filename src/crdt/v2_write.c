@@ -201,7 +201,8 @@ static void write_run(enum codec codec, struct tp_column_writer *to, const struc
 }
 
 /* All values between two places of a column. Behind a first run that goes to its end the others
- * are copied as bytes, if the column is as we would write it; of the last only its length is ours. */
+ * are copied as bytes, if the column is as we would write it; of the last only its length is ours.
+ */
 static inline void copy_column(enum codec codec, struct tp_column_writer *to, struct tp_column from,
                                const struct tp_column *until)
 {
@@ -220,9 +221,11 @@ static inline void copy_column(enum codec codec, struct tp_column_writer *to, st
         if (is_apart && codec != RLE && !until->overlong) {
             end(codec, to);
             tp_buffer_append(&to->bytes, from.run_at, (size_t)(until->run_at - from.run_at));
+            from.at = until->run_at;
+            TP_ASSERT(load(codec, &from) == NULL);
             to->diff = until->diff;
             to->value = until->value;
-            to->count = until->count - until->left;
+            to->count = from.left - until->left;
             return;
         }
         is_apart = from.left > 0;

@@ -15,7 +15,7 @@ struct tp_v2_writer {
     struct tp_column_writer units;
     struct tp_buffer text;
     struct tp_buffer rest; /* behind the number of blocks */
-    uint32_t high_half; /* at the end of `text`, not written yet: its partner may follow; or 0 */
+    uint32_t high_half;    /* at the end of `text`, not written yet: its partner may follow; or 0 */
     uint64_t block_count;
     uint64_t key_count;
     enum tp_dialect_form form;

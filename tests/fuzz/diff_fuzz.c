@@ -2,6 +2,7 @@
  * stays as it is, and merged into the update it brings nothing. */
 #include "crdt/state_vector.h"
 #include "fuzz/fuzz.h"
+#include "fuzz/ways.h"
 
 static void claim_part(struct tp_slice update, enum tp_update_encoding encoding, struct tp_slice sv,
                        const struct tp_buffer *diff)
@@ -30,6 +31,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (in.bad || !fuzz_is_small(update, encoding))
         return 0;
+    if (encoding == TP_UPDATE_V2)
+        TP_ASSERT(ways_agree_on_diff(update, sv) && ways_agree_on_state_vector(update));
     const bool all_valid =
         fuzz_is_valid(update, encoding) && tp_state_vector_decode(&vector, sv) == TP_OK;
     TP_ASSERT(tp_update_diff(update, encoding, sv, &diff) == (all_valid ? TP_OK : TP_MALFORMED));
