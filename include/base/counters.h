@@ -33,6 +33,12 @@
     X(tokens_refused, counter, "Handshakes refused for want of a good token")                  \
     X(tokens_ended, counter, "Connections whose token ended or was taken back")                \
     X(messages_denied, counter, "Messages refused for lack of permission")                     \
+    X(rate_exceeded_transport, counter, "Messages refused: too many of a connection")          \
+    X(rate_exceeded_user, counter, "Messages refused: too many of a user")                     \
+    X(rate_exceeded_document, counter, "Messages refused: too many for a document")            \
+    X(rate_exceeded_user_document, counter, "Messages refused: too many of a user there")      \
+    X(rate_delayed, counter, "Messages held back by a rate limit")                             \
+    X(rate_delay, counter, "Milliseconds that messages were held back")                        \
     X(ticks_slow, counter, "Turns of the loop over 5 ms")
 
 struct tp_counters {

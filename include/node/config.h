@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/base.h"
+#include "guard/rate.h"
 
 #define TP_CONFIG_LISTEN_COUNT_MAX 16u
 #define TP_CONFIG_ADDRESS_SIZE 280u /* a DNS name, a port, and a final NUL */
@@ -63,6 +64,9 @@ struct tp_config {
     uint64_t jwt_leeway_seconds;
     bool allow_unrestricted_tokens;
     uint64_t token_expiry; /* enum tp_config_expiry */
+    struct tp_rate_rules rate_limits;
+    uint64_t rate_max_delay_ms;
+    char rate_unlimited_users[TP_CONFIG_TEXT_SIZE]; /* patterns, separated by commas */
 
     char error[TP_CONFIG_ERROR_SIZE]; /* after TP_CONFIG_ERROR: one sentence, no line end */
 };

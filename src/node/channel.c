@@ -74,6 +74,7 @@ void tp_channel_destroy(struct tp_channel *channel)
     if (channel->stream != NULL)
         tp_stream_finish(channel);
     forget_handshake(channel);
+    tp_meter_finish(channel);
     tp_pass_finish(channel);
     tp_timer_stop(channel->shard->reactor, &channel->keepalive);
     TP_LIST_EACH_SAFE(link, &channel->subscriptions)
@@ -321,7 +322,9 @@ static void take(void *context, struct tp_message *message)
                message->document.size == 0 ? "document-required" : "document-name-invalid");
         return;
     }
-    if (!channel->moved && tp_channel_rights(channel, message->document) == 0) {
+    if (!tp_meter_admit(channel, message, TP_RATE_OF_SENDER))
+        return;
+    if (!channel->moved && shard->count > 1 && tp_channel_rights(channel, message->document) == 0) {
         tp_channel_deny(channel, NULL, message); /* no reason to move */
         return;
     }

@@ -19,6 +19,7 @@ enum type {
     TYPE_SECRET, /* a text that is never printed, not even in a refusal */
     TYPE_URL_PATH,
     TYPE_ORIGINS, /* "*", or web origins; kept with one blank between them */
+    TYPE_RATES, /* struct tp_rate_rules */
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
     TYPE_SIZE,          /* bytes; k, M and G stand for 2^10, 2^20 and 2^30 */
@@ -107,6 +108,16 @@ static const struct option options[] = {
      "What happens to a connection whose token ends: it is closed and may come back with another, "
      "or "
      "it may go on reading what it has open."},
+    {"rate_limits", TYPE_RATES, AT(rate_limits), 0, 0, NULL,
+     "sync:user:300/1000,awareness:user:120/1000,file:user:5000/1000",
+     "How many messages may come, as CLASS:BY:NUMBER/MILLISECONDS. CLASS is sync, awareness or "
+     "file; BY is transport, user, document or user-document. Who has no user is counted by "
+     "connection."},
+    {"rate_max_delay_ms", TYPE_COUNT, AT(rate_max_delay_ms), 0, 60000, NULL, "1000",
+     "How long a message above a limit is held back before it is refused with a time to come "
+     "again."},
+    {"rate_unlimited_users", TYPE_WORD, AT(rate_unlimited_users), 0, 0, NULL, "",
+     "Users without rate limits: patterns with `*`, separated by commas."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},
@@ -196,6 +207,9 @@ static void describe(const struct option *option, char *out, size_t size)
         return;
     case TYPE_ORIGINS:
         snprintf(out, size, "nothing, *, or origins like https://example.com");
+        return;
+    case TYPE_RATES:
+        snprintf(out, size, "off, or rules like those, separated by commas");
         return;
     case TYPE_COUNT:
         snprintf(out, size, "a number from %" PRIu64 " to %" PRIu64, option->min, option->max);
@@ -366,6 +380,8 @@ static bool store_value(const struct option *option, struct tp_config *config, c
         return true;
     case TYPE_ORIGINS:
         return store_origins(field(option, config), value);
+    case TYPE_RATES:
+        return tp_rate_rules_parse(value, field(option, config));
     case TYPE_COUNT_OR_AUTO:
     case TYPE_COUNT:
     case TYPE_SIZE:
@@ -586,6 +602,19 @@ static void print_help(FILE *out)
           out);
 }
 
+static void print_rates(const struct tp_rate_rules *rules, FILE *out)
+{
+    static const char *const classes[] = {"sync", "awareness", "file"};
+    static const char *const tracks[] = {"transport", "user", "document", "user-document"};
+
+    if (rules->count == 0)
+        fputs("off", out);
+    for (uint32_t i = 0; i < rules->count; i++)
+        fprintf(out, "%s%s:%s:%" PRIu32 "/%" PRIu32, i > 0 ? "," : "",
+                classes[rules->rules[i].class], tracks[rules->rules[i].track],
+                rules->rules[i].count, rules->rules[i].window_ms);
+}
+
 static void print_value(const struct option *option, struct tp_config *config, FILE *out)
 {
     const void *at = field(option, config);
@@ -604,6 +633,9 @@ static void print_value(const struct option *option, struct tp_config *config, F
     case TYPE_URL_PATH:
     case TYPE_ORIGINS:
         fputs(at, out);
+        break;
+    case TYPE_RATES:
+        print_rates(at, out);
         break;
     case TYPE_SIZE:
         fputs(size_text(*(const uint64_t *)at, text), out);

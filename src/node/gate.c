@@ -123,6 +123,8 @@ void tp_gate_init(struct tp_gate *gate, const struct tp_config *config, struct t
             .audience = tp_slice_of(config->jwt_audience, strlen(config->jwt_audience)),
             .leeway_ms = config->jwt_leeway_seconds * 1000,
             .allow_unrestricted = config->allow_unrestricted_tokens,
+            .unlimited_users =
+                tp_slice_of(config->rate_unlimited_users, strlen(config->rate_unlimited_users)),
         }};
     TP_ASSERT(gate->open || keys != NULL);
 }

@@ -231,6 +231,8 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
     shard->limits.update_size_max = shard->config->max_update_bytes;
     shard->limits.compact_count = (uint32_t)shard->config->compact_count;
     shard->limits.compact_size = shard->config->compact_size;
+    if (shard->config->rate_limits.count > 0)
+        shard->rate = tp_rate_create(&shard->config->rate_limits, tp_random_next(&shard->random));
     shard->env = (struct tp_session_env){.pool = &shard->pool,
                                          .arena = &shard->arena,
                                          .random = &shard->random,
@@ -284,6 +286,7 @@ void tp_shard_finish(struct tp_shard *shard)
     tp_refusals_finish(shard);
     tp_stream_tick(shard);
     tp_frame_unref(shard->stream_ping);
+    tp_rate_destroy(shard->rate);
     free(shard->arena.base);
     tp_pool_finish(&shard->pool);
 }

@@ -75,6 +75,7 @@ struct tp_shard {
     struct tp_session_limits limits;
     struct tp_session_env env;
     struct tp_gate gate;
+    struct tp_rate *rate;         /* NULL: rate_limits = off */
     struct tp_refusals *refusals; /* pass.c; NULL until there was one */
 
     struct tp_document *documents;         /* uthash, by name key: owned ones and outposts */
@@ -124,6 +125,9 @@ struct tp_channel {
     bool closing;
     uint32_t target;
     uint32_t pauses;                /* subscriptions that asked for a pause */
+    struct tp_hold *hold;           /* a message that waits for its turn (meter.c); else NULL */
+    uint64_t held_since_ns;         /* while it is said again: the time when it came */
+    bool held_back;                 /* nothing is read because of it */
     struct tp_pass *pass;           /* NULL: nobody asked for a token */
     struct tp_handshake *handshake; /* its request is not answered yet; else NULL */
     struct tp_stream *stream;       /* over HTTP: what it has besides; else NULL */
@@ -222,6 +226,7 @@ void tp_channel_destroy(struct tp_channel *channel);
 /* The channel of a connection; NULL: it has none. */
 struct tp_channel *tp_channel_of(const struct tp_connection *connection);
 struct tp_client_paths tp_channel_paths(const struct tp_shard *shard);
+void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
 void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel);
 void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
 /* As tp_connection_send; `frame` is sealed for a WebSocket, and made into what the channel's
@@ -232,6 +237,11 @@ TP_MUST_CHECK enum tp_status tp_channel_send(struct tp_channel *channel, struct 
 void tp_channel_pause(struct tp_channel *channel);
 void tp_channel_resume(struct tp_channel *channel);
 void tp_channel_close(struct tp_channel *channel, enum tp_close_reason reason);
+
+/* meter.c - rate limits. False: the message is held and will be said again, or refused. */
+bool tp_meter_admit(struct tp_channel *channel, const struct tp_message *message,
+                    enum tp_rate_phase phase);
+void tp_meter_finish(struct tp_channel *channel);
 
 /* pass.c - what a connection may, and until when */
 /* Takes the grant; NULL: everything, for ever. */

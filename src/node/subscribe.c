@@ -128,6 +128,8 @@ void tp_subscription_said(struct tp_channel *channel, struct tp_message *message
         tp_channel_deny(channel, subscription, message);
         return;
     }
+    if (!tp_meter_admit(channel, message, TP_RATE_OF_DOCUMENT))
+        return;
     struct tp_document *document = subscription->document;
     if (subscription->member != NULL) {
         tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_SAID,

@@ -54,6 +54,27 @@ static void error_kinds(const struct tp_observed *observed, const struct tp_sums
     tp_buffer_append(out, "\n", 1);
 }
 
+static void rates(const struct tp_counters *counters, struct tp_buffer *out)
+{
+    static const char name[] = "teleportal_rate_limit_exceeded_total";
+
+    head(out, name, "counter", "Total number of rate limit exceeded events");
+#define LINE(track, count) \
+    tp_text_format(out, "%s{trackBy=\"%s\"} %" PRIu64 "\n", name, track, count)
+    LINE("transport", counters->rate_exceeded_transport);
+    LINE("user", counters->rate_exceeded_user);
+    LINE("document", counters->rate_exceeded_document);
+    LINE("user-document", counters->rate_exceeded_user_document);
+#undef LINE
+    tp_buffer_append(out, "\n", 1);
+    number(out, "teleportal_rate_limit_delayed_total", "counter",
+           "Total number of inbound messages held (delayed) by rate limiting flow control",
+           counters->rate_delayed);
+    number(out, "teleportal_rate_limit_delay_ms_total", "counter",
+           "Cumulative milliseconds inbound messages spent held by rate limiting flow control",
+           counters->rate_delay);
+}
+
 /* The reference server's names, in its order, as far as they have true values here. What it counts
  * per document and per user is left out: the number of such series has no bound. */
 static void reference_names(const struct tp_observed *observed, const struct tp_sums *sums,
@@ -70,6 +91,7 @@ static void reference_names(const struct tp_observed *observed, const struct tp_
     number(out, "teleportal_messages_total_all", "untyped",
            "Total number of messages processed (all types)", tp_sums_messages(sums));
     error_kinds(observed, sums, out);
+    rates(&sums->counters, out);
 }
 
 /* A few per core, under names of their own: a query that sums must not count twice. */

@@ -12,6 +12,32 @@ static void put(struct tp_buffer *out, const char *text)
 
 /* Nothing limits rates or document sizes here, so nothing was ever refused for that: the keys
  * stand, with their zeros, for those who read the reference server's page. */
+/* Offenders and events would name users: their number has no bound, and this is no place for names.
+ */
+static void rates(const struct tp_counters *counters, struct tp_buffer *out)
+{
+    const struct {
+        const char *track;
+        uint64_t count;
+    } rates[] = {{"transport", counters->rate_exceeded_transport},
+                 {"user", counters->rate_exceeded_user},
+                 {"document", counters->rate_exceeded_document},
+                 {"user-document", counters->rate_exceeded_user_document}};
+    uint64_t total = 0;
+    const char *comma = "";
+
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        total += rates[i].count;
+    tp_text_format(out, ",\"rateLimitExceededTotal\":%" PRIu64 ",\"rateLimitBreakdown\":{", total);
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        if (rates[i].count == 0)
+            continue;
+        tp_text_format(out, "%s\"%s\":%" PRIu64, comma, rates[i].track, rates[i].count);
+        comma = ",";
+    }
+    put(out, "},\"rateLimitTopOffenders\":[],\"rateLimitRecentEvents\":[]");
+}
+
 void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out)
 {
     const struct tp_sums sums = tp_sums_of(observed);
@@ -30,8 +56,7 @@ void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out)
     tp_text_format(out, ",\"presence\":%" PRIu64, sums.counters.messages_presence);
     tp_text_format(out, ",\"rpc\":%" PRIu64, sums.counters.messages_rpc);
     tp_text_format(out, ",\"ack\":%" PRIu64 "}", sums.counters.messages_ack);
-    put(out, ",\"rateLimitExceededTotal\":0,\"rateLimitBreakdown\":{}"
-             ",\"rateLimitTopOffenders\":[],\"rateLimitRecentEvents\":[]");
+    rates(&sums.counters, out);
     tp_text_format(out, ",\"uptime\":%" PRIu64, observed->uptime_ms / 1000);
     tp_text_format(out, ",\"timestamp\":\"%s\"", time);
     tp_text_format(out, ",\"totalDocumentSizeBytes\":%" PRIu64, sums.shard.session_bytes);

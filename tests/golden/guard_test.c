@@ -8,6 +8,7 @@
 #include "golden/vectors.h"
 #include "guard/grant.h"
 #include "guard/keys.h"
+#include "guard/rate.h"
 
 static struct tp_slice text(const char *string)
 {
@@ -341,4 +342,83 @@ Test(guard_golden, every_kind_of_message_needs_what_it_needs_in_the_reference_or
         count++;
     }
     cr_assert_geq(count, 60);
+}
+
+/* ---- rates --------------------------------------------------------------------------------------
+ */
+
+static double number(const json_t *object, const char *name)
+{
+    return json_number_value(json_object_get(object, name));
+}
+
+Test(guard_golden, buckets_fill_as_the_references_do)
+{
+    json_t *root = vectors_load("wire/rate-limit.json");
+    unsigned count = 0;
+
+    VECTORS_EACH(root, "vectors", vector)
+    {
+        if (strcmp(vectors_text(vector, "kind"), "refill") != 0)
+            continue;
+        const json_t *state = json_object_get(vector, "state");
+        const struct tp_rate_rule rule = {.count = (uint32_t)number(state, "maxMessages"),
+                                          .window_ms = (uint32_t)number(state, "windowMs")};
+        const double elapsed = number(vector, "now") - number(state, "lastRefill");
+        const double want = number(json_object_get(vector, "after"), "tokens");
+
+        const double got = elapsed > 0 ? tp_rate_refill(&rule, number(state, "tokens"), elapsed)
+                                       : number(state, "tokens");
+        cr_assert(got > want - 1e-9 && got < want + 1e-9, "%f, not %f", got, want);
+        count++;
+    }
+    cr_assert_eq(count, 10);
+}
+
+Test(guard_golden, messages_pass_and_are_dropped_as_in_the_reference)
+{
+    static const char *const words[] = {"transport", "user", "document", "user-document"};
+    json_t *root = vectors_load("wire/rate-limit.json");
+    unsigned count = 0;
+
+    VECTORS_EACH(root, "vectors", vector)
+    {
+        const char *name = json_string_value(json_object_get(vector, "name"));
+        if (strcmp(vectors_text(vector, "kind"), "trace") != 0 || strstr(name, "per document") ||
+            strstr(name, "maxMessageSize"))
+            continue; /* of the first, the arrivals do not say which document */
+        struct tp_rate_rules rules = {0};
+        VECTORS_EACH(vector, "rules", rule)
+        {
+            struct tp_rate_rule *to = &rules.rules[rules.count++];
+            for (unsigned i = 0; i < 4; i++)
+                if (strcmp(words[i], vectors_text(rule, "trackBy")) == 0)
+                    to->track = i;
+            to->count = (uint32_t)number(rule, "maxMessages");
+            to->window_ms = (uint32_t)number(rule, "windowMs");
+        }
+        struct tp_rate *rate = tp_rate_create(&rules, 7);
+        const struct tp_rate_who who = {.connection = 1, .user = 2, .document = 3};
+        VECTORS_EACH(vector, "arrivals", arrival)
+        {
+            const uint64_t now_ns = (uint64_t)(number(arrival, "at") * 1e6) + 1;
+            enum tp_rate_track track;
+            uint64_t wait_ns =
+                tp_rate_take(rate, TP_RATE_OF_SENDER, TP_RATE_SYNC, &who, now_ns, &track);
+            if (wait_ns == 0) {
+                wait_ns =
+                    tp_rate_take(rate, TP_RATE_OF_DOCUMENT, TP_RATE_SYNC, &who, now_ns, &track);
+                if (wait_ns > 0)
+                    tp_rate_give_back(rate, TP_RATE_OF_SENDER, TP_RATE_SYNC, &who, now_ns);
+            }
+            cr_assert_eq(wait_ns == 0, json_is_true(json_object_get(arrival, "delivered")),
+                         "%s at %f", name, number(arrival, "at"));
+            if (wait_ns > 0)
+                cr_assert_eq(wait_ns / 1000000,
+                             number(json_object_get(arrival, "dropped"), "retryAfter"), "%s", name);
+            count++;
+        }
+        tp_rate_destroy(rate);
+    }
+    cr_assert_geq(count, 8);
 }

@@ -505,6 +505,99 @@ export default async suite => {
         }
     });
 
+    // ---- rates --------------------------------------------------------------------------------------
+
+    const numbered = (document, count) => {
+        const doc = new Y.Doc();
+        return Array.from({ length: count }, (_, i) => updateOf(document, writing(`${i} `, doc)));
+    };
+
+    await suite.test('above its rate a Teleportal client is held, then told when to come again, and loses nothing', () =>
+        short({ rate_limits: 'sync:user:10/1000', rate_max_delay_ms: 150 }, async one => {
+            const raw = await TRaw.open(withToken(one.teleportal, key.token({ user: 'fast' })));
+            suite.after(() => raw.cut());
+            const said = new Map(numbered('d', 40).map(message => [raw.say(message), message]));
+            let again = 0;
+            const began = Date.now();
+            for (const left = new Set(said.keys()); left.size > 0; ) {
+                const frame = await raw.next(20_000);
+                if (frame.type !== 'ack') continue;
+                if (frame.retryAfter === undefined) {
+                    left.delete(frame.messageId);
+                    continue;
+                }
+                assert.equal(frame.error, undefined);
+                assert.ok(frame.retryAfter >= 1 && frame.retryAfter <= 1000, `${frame.retryAfter} ms`);
+                again++;
+                setTimeout(() => raw.say(said.get(frame.messageId)), frame.retryAfter);
+            }
+            const took = Date.now() - began;
+            assert.ok(took >= 2800, `40 messages at 10 and 10 a second in ${took} ms`);
+            const status = JSON.parse((await request(`${one.http}/status`)).body);
+            assert.equal(status.rateLimitExceededTotal, again);
+            const reader = client(withToken(one.teleportal, key.token({ user: 'reader' }))).open('d');
+            await reader.synced();
+            assert.equal(reader.doc.getText('text').toString(), Array.from({ length: 40 }, (_, i) => `${i} `).join(''));
+        }));
+
+    await suite.test('one user has one budget for all connections of a document; other users, and whom the operator trusts, have theirs', () =>
+        short({ rate_limits: 'sync:user:5/60000', rate_max_delay_ms: 0, rate_unlimited_users: 'robot-*' }, async one => {
+            const enter = async user => {
+                const raw = await TRaw.open(withToken(one.teleportal, key.token({ user })));
+                suite.after(() => raw.cut());
+                return raw;
+            };
+            const [a, b, other, robot] = [await enter('ann'), await enter('ann'), await enter('ben'), await enter('robot-7')];
+            const said = [];
+            for (const [i, message] of numbered('d', 10).entries()) said.push((await (i % 2 ? a : b).ask(message)).words.at(-1));
+            assert.deepEqual(said, [...Array(5).fill('ack'), ...Array(5).fill('retry')]);
+            assert.deepEqual((await other.ask(syncStep1('d'))).words, ['sync-step-2', 'sync-step-1', 'ack']);
+            for (const message of numbered('d', 30)) assert.deepEqual((await robot.ask(message)).words, ['ack']);
+            await a.settle(); // pings are answered all the same
+        }));
+
+    await suite.test('a document has its own budget, which who may not write there cannot use up', () =>
+        short({ rate_limits: 'sync:document:5/60000,sync:user:100/1000', rate_max_delay_ms: 0 }, async one => {
+            const enter = async (user, access) => {
+                const raw = await TRaw.open(withToken(one.teleportal, key.token({ user, access })));
+                suite.after(() => raw.cut());
+                return raw;
+            };
+            const outsider = await enter('out', { d: 'read', x: 'admin' });
+            for (const message of numbered('d', 20)) assert.equal((await outsider.ask(message)).words.at(-1), 'ack');
+            const writer = await enter('in', { '*': 'admin' });
+            const words = [];
+            for (const message of numbered('d', 7)) words.push((await writer.ask(message)).words.at(-1));
+            assert.deepEqual(words, [...Array(5).fill('ack'), 'retry', 'retry']);
+            assert.deepEqual((await writer.ask(updateOf('e', writing('x')))).words, ['ack']);
+        }));
+
+    await suite.test('y-websocket clients above the rate are slowed down, and lose nothing', () =>
+        short({ auth: 'anonymous', rate_limits: 'sync:user:20/1000, awareness:user:20/1000' }, async one => {
+            const fast = new y.YClient(one.yjs, 'd'), reader = new y.YClient(one.yjs, 'd');
+            suite.after(() => [fast, reader].forEach(client => client.destroy()));
+            await Promise.all([fast.synced(), reader.synced()]);
+            const began = Date.now();
+            for (let i = 0; i < 60; i++) fast.doc.getText('text').insert(fast.doc.getText('text').length, `${i} `);
+            await until(() => reader.doc.getText('text').toString() === fast.doc.getText('text').toString(), 'all of it');
+            assert.ok(Date.now() - began >= 1800, `60 updates at 20 and 20 a second in ${Date.now() - began} ms`);
+            assert.equal(fast.connections, 1);
+        }));
+
+    await suite.test('with the limits that are on by default, people do not notice them', () =>
+        short({ rate_limits: 'sync:user:300/1000, awareness:user:120/1000, file:user:5000/1000' }, async one => {
+            const connections = ['ann', 'ben'].map(user => client(withToken(one.teleportal, key.token({ user }))));
+            const documents = connections.map(connection => connection.open('d'));
+            await Promise.all(documents.map(document => document.synced()));
+            for (let i = 0; i < 100; i++) {
+                documents[i % 2].doc.getText('text').insert(0, 'x');
+                documents[i % 2].awareness.setLocalStateField('cursor', i);
+                await sleep(10);
+            }
+            await until(() => documents.every(document => document.isSaved && document.doc.getText('text').length === 100), 'both texts');
+            assert.deepEqual(connections.map(connection => connection.counts.nacks), [0, 0]);
+        }));
+
     await suite.test('auth = anonymous asks nobody for anything', async () => {
         const server = await start({ cores });
         suite.after(() => server.stop());

@@ -181,9 +181,10 @@ class Server {
     }
 }
 
-/** The command line for `options`, and the file it needs. Exported for tests of bad command lines. */
+/** The command line for `options`, and the file it needs. Exported for tests of bad command lines.
+ * Rate limits are off unless a test asks for them: most of these clients are faster than people. */
 export function commandLine({ port, data, cores = 1, durability = 'os', config = {}, logLevel = 'info', extra = [] }) {
-    const settings = { public_metrics: 'on', drain_seconds: 1, ...config };
+    const settings = { public_metrics: 'on', drain_seconds: 1, rate_limits: 'off', ...config };
     const file = path.join(temporaryDirectory('config'), 'teleportald.conf');
     fs.writeFileSync(file, Object.entries(settings).map(([key, value]) => `${key} = ${value}\n`).join(''));
     return ['--config', file, '--listen', `127.0.0.1:${port}`, '--data', data, '--cores', String(cores),
