@@ -66,7 +66,7 @@ static void try_again(struct tp_timer *timer)
         channel->held_since_ns = 0;
         channel->held_back = false;
         if (--channel->pauses == 0)
-            tp_connection_resume(channel->connection);
+            tp_channel_resume(channel);
     }
     free(hold);
 }
@@ -89,7 +89,7 @@ static void hold_back(struct tp_channel *channel, struct tp_slice bytes, uint64_
     channel->held_back = true;
     channel->shard->counters.rate_delayed++;
     if (channel->pauses++ == 0)
-        tp_connection_pause(channel->connection);
+        tp_channel_pause(channel);
 }
 
 void tp_meter_finish(struct tp_channel *channel)

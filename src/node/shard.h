@@ -226,7 +226,6 @@ void tp_channel_destroy(struct tp_channel *channel);
 /* The channel of a connection; NULL: it has none. */
 struct tp_channel *tp_channel_of(const struct tp_connection *connection);
 struct tp_client_paths tp_channel_paths(const struct tp_shard *shard);
-void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
 void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel);
 void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
 /* As tp_connection_send; `frame` is sealed for a WebSocket, and made into what the channel's
