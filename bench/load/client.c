@@ -40,8 +40,8 @@ static struct io_uring_sqe *request(struct load *load)
 
 static void give_buffer(struct load *load, uint16_t id)
 {
-    io_uring_buf_ring_add(load->buffers, load->buffer_memory + (size_t)id * LOAD_BUFFER_SIZE,
-                          LOAD_BUFFER_SIZE, id, io_uring_buf_ring_mask(LOAD_BUFFER_COUNT), 0);
+    io_uring_buf_ring_add(load->buffers, load->buffer_memory + (size_t)id * load->buffer_size,
+                          load->buffer_size, id, io_uring_buf_ring_mask(load->buffer_count), 0);
     io_uring_buf_ring_advance(load->buffers, 1);
 }
 
@@ -60,24 +60,30 @@ void load_open(struct load *load, const char *host, uint16_t port)
         die("io_uring", -code);
     io_uring_register_ring_fd(&load->ring);
 
-    const size_t ring_size = LOAD_BUFFER_COUNT * sizeof(struct io_uring_buf);
-    load->buffers = aligned_alloc(4096, ring_size);
-    load->buffer_memory = aligned_alloc(4096, (size_t)LOAD_BUFFER_COUNT * LOAD_BUFFER_SIZE);
+    if (load->buffer_size == 0) {
+        load->buffer_size = LOAD_BUFFER_SIZE;
+        load->buffer_count = LOAD_BUFFER_COUNT;
+    }
+    const size_t ring_size = load->buffer_count * sizeof(struct io_uring_buf);
+    load->buffers = aligned_alloc(4096, tp_max(ring_size, 4096));
+    load->buffer_memory = aligned_alloc(4096, (size_t)load->buffer_count * load->buffer_size);
     struct io_uring_buf_reg registration = {.ring_addr = (uint64_t)(uintptr_t)load->buffers,
-                                            .ring_entries = LOAD_BUFFER_COUNT};
+                                            .ring_entries = load->buffer_count};
     io_uring_buf_ring_init(load->buffers);
     code = io_uring_register_buf_ring(&load->ring, &registration, 0);
     if (code < 0)
         die("buffer ring", -code);
-    for (uint32_t id = 0; id < LOAD_BUFFER_COUNT; id++)
+    for (uint32_t id = 0; id < load->buffer_count; id++)
         give_buffer(load, (uint16_t)id);
+    tp_link_init(&load->dirty);
 
     load->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
     if (inet_pton(AF_INET, host, &load->address.sin_addr) != 1)
         die(host, EINVAL);
     for (uint32_t i = 0; i < load->client_count; i++) {
         struct load_client *client = &load->clients[i];
-        *client = (struct load_client){.load = load, .fd = -1, .index = i};
+        *client = (struct load_client){.load = load, .fd = -1, .index = i, .document_count = 1};
+        tp_link_init(&client->dirty);
         client->in = tp_buffer_growing(MESSAGE_SIZE_MAX);
         client->out[0] = client->out[1] = tp_buffer_growing(MESSAGE_SIZE_MAX);
     }
@@ -92,10 +98,24 @@ void load_close(struct load *load)
         tp_buffer_finish(&client->in);
         tp_buffer_finish(&client->out[0]);
         tp_buffer_finish(&client->out[1]);
+        free(client->received);
+        free(client->promises);
+    }
+    while (load->references != NULL) {
+        struct load_reference *reference = load->references;
+        load->references = reference->next;
+        free((void *)(uintptr_t)reference->payload.data);
+        free(reference);
     }
     io_uring_queue_exit(&load->ring);
     free(load->buffers);
     free(load->buffer_memory);
+}
+
+static void make_dirty(struct load_client *client)
+{
+    if (tp_link_alone(&client->dirty))
+        tp_link_insert(&client->load->dirty, &client->dirty);
 }
 
 void load_connect(struct load_client *client)
@@ -103,6 +123,7 @@ void load_connect(struct load_client *client)
     struct load *load = client->load;
     const int on = 1;
 
+    TP_ASSERT(client->fd < 0);
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0)
         die("socket", errno);
@@ -117,6 +138,9 @@ void load_connect(struct load_client *client)
     client->phase = LOAD_CONNECTING;
     client->started_ns = load_clock_ns();
     client->in.size = client->out[0].size = client->out[1].size = client->out_sent = 0;
+    client->matching = client->matched = NULL;
+    client->synced_count = 0;
+    client->promise_first = client->promise_end = 0;
     struct io_uring_sqe *sqe = request(load);
     io_uring_prep_connect(sqe, client->fd, (struct sockaddr *)&load->address, sizeof load->address);
     io_uring_sqe_set_data64(sqe, TAG(client, REQUEST_CONNECT));
@@ -133,6 +157,16 @@ static void receive(struct load_client *client)
     io_uring_prep_recv_multishot(sqe, client->fd, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     io_uring_sqe_set_data64(sqe, TAG(client, REQUEST_RECEIVE));
+}
+
+void load_stall(struct load_client *client)
+{
+    client->stuck = true;
+    if (!client->receiving)
+        return;
+    struct io_uring_sqe *sqe = request(client->load);
+    io_uring_prep_cancel64(sqe, TAG(client, REQUEST_RECEIVE), 0);
+    io_uring_sqe_set_data64(sqe, 0);
 }
 
 void load_resume(struct load_client *client)
@@ -177,10 +211,19 @@ void load_send(struct load_client *client, struct tp_slice message)
     }
     tp_buffer_append(out, head, size + 4); /* the mask is zero */
     tp_buffer_append(out, message.data, message.size);
-    flush(client);
+    make_dirty(client);
 }
 
-static void closed(struct load_client *client)
+/* A descriptor is closed when no request uses it any more. */
+static void let_go(struct load_client *client)
+{
+    if (client->phase != LOAD_CLOSED || client->receiving || client->sending || client->fd < 0)
+        return;
+    close(client->fd);
+    client->fd = -1;
+}
+
+static void closed(struct load_client *client, const char *why)
 {
     struct load *load = client->load;
 
@@ -189,8 +232,9 @@ static void closed(struct load_client *client)
     if (client->phase >= LOAD_OPEN)
         load->open_count--;
     client->phase = LOAD_CLOSED;
+    make_dirty(client);
     if (load->workload->closed != NULL)
-        load->workload->closed(client);
+        load->workload->closed(client, why);
 }
 
 void load_disconnect(struct load_client *client)
@@ -198,7 +242,7 @@ void load_disconnect(struct load_client *client)
     if (client->fd < 0)
         return;
     shutdown(client->fd, SHUT_RDWR);
-    closed(client);
+    closed(client, NULL);
 }
 
 static void connected(struct load_client *client)
@@ -215,9 +259,84 @@ static void connected(struct load_client *client)
 
     client->phase = LOAD_UPGRADING;
     tp_buffer_append(&client->out[client->filling], request_text, (size_t)size);
-    flush(client);
+    make_dirty(client);
     receive(client);
 }
+
+/* ---- large messages that are known ---- */
+
+void load_remember(struct load *load, struct tp_slice payload, uint64_t from, uint64_t to)
+{
+    struct load_reference *reference = calloc(1, sizeof *reference);
+    uint8_t *copy = malloc(payload.size);
+
+    TP_ASSERT(reference != NULL && copy != NULL);
+    memcpy(copy, payload.data, payload.size);
+    *reference = (struct load_reference){tp_slice_of(copy, payload.size), from, to, NULL};
+    if (load->last_reference != NULL)
+        load->last_reference->next = reference;
+    else
+        load->references = reference;
+    load->last_reference = reference;
+}
+
+const struct load_reference *load_reference_of(const struct load *load, struct tp_slice payload)
+{
+    for (const struct load_reference *at = load->references; at != NULL; at = at->next)
+        if (at->payload.data == payload.data)
+            return at;
+    return NULL;
+}
+
+/* A reference of that size that begins with these bytes. They mostly come in the order in which
+ * they were remembered. */
+static const struct load_reference *find_reference(const struct load_client *client, size_t size,
+                                                   struct tp_slice start)
+{
+    const struct load_reference *first =
+        client->matched != NULL ? client->matched->next : client->load->references;
+
+    for (int round = 0; round < 2; round++, first = client->load->references)
+        for (const struct load_reference *at = first; at != NULL; at = at->next)
+            if (at->payload.size == size && memcmp(at->payload.data, start.data, start.size) == 0)
+                return at;
+    return NULL;
+}
+
+static size_t frame_head(uint8_t opcode, size_t size, uint8_t out[10])
+{
+    out[0] = 0x80 | opcode;
+    out[1] = 127;
+    for (int i = 0; i < 8; i++)
+        out[2 + i] = (uint8_t)((uint64_t)size >> (56 - 8 * i));
+    return 10;
+}
+
+/* More of a message that was as known so far. Returns how many bytes it took. */
+static size_t match_more(struct load_client *client, struct tp_slice bytes)
+{
+    const struct tp_slice known = client->matching->payload;
+    const size_t size = tp_min(bytes.size, known.size - client->matched_size);
+    uint8_t head[10];
+
+    if (memcmp(known.data + client->matched_size, bytes.data, size) != 0) {
+        /* It is another one: from here on it is gathered like any message. */
+        tp_buffer_append(&client->in, head, frame_head(client->matched_opcode, known.size, head));
+        tp_buffer_append(&client->in, known.data, client->matched_size);
+        client->matching = NULL;
+        return 0;
+    }
+    client->matched_size += size;
+    if (client->matched_size == known.size) {
+        client->matched = client->matching;
+        client->matching = NULL;
+        client->received_bytes += known.size;
+        client->load->workload->message(client, known, client->matched_opcode);
+    }
+    return size;
+}
+
+/* ---- what comes ---- */
 
 /* Takes whole frames off the front of `bytes`; returns how many bytes they were. */
 static size_t take_frames(struct load_client *client, struct tp_slice bytes)
@@ -241,7 +360,18 @@ static size_t take_frames(struct load_client *client, struct tp_slice bytes)
             for (int i = 2; i < 10; i++)
                 size = size << 8 | head[i];
         }
-        if (bytes.size - at - head_size < size)
+        const size_t here = bytes.size - at - head_size;
+        if (size >= LOAD_BIG_SIZE && here >= 64) {
+            const struct tp_slice start = tp_slice_of(head + head_size, (size_t)tp_min(here, size));
+            client->matching = find_reference(client, (size_t)size, start);
+            if (client->matching != NULL) {
+                client->matched_size = 0;
+                client->matched_opcode = head[0] & 0x0f;
+                at += head_size + match_more(client, start);
+                continue;
+            }
+        }
+        if (here < size)
             break;
         client->received_bytes += size;
         client->load->workload->message(client, tp_slice_of(head + head_size, size),
@@ -251,32 +381,50 @@ static size_t take_frames(struct load_client *client, struct tp_slice bytes)
     return at;
 }
 
+static bool take_upgrade(struct load_client *client, struct tp_slice *bytes)
+{
+    static char why[64];
+    const uint8_t *end = memmem(bytes->data, bytes->size, "\r\n\r\n", 4);
+
+    if (end == NULL)
+        return false;
+    if (bytes->size < 12 || memcmp(bytes->data + 9, "101", 3) != 0) {
+        snprintf(why, sizeof why, "the server refused a connection: %.3s", bytes->data + 9);
+        shutdown(client->fd, SHUT_RDWR);
+        closed(client, why);
+        return false;
+    }
+    *bytes = tp_slice_of(end + 4, (size_t)(bytes->data + bytes->size - end - 4));
+    client->phase = LOAD_OPEN;
+    client->load->open_count++;
+    client->load->workload->opened(client);
+    return true;
+}
+
 static void bytes_came(struct load_client *client, struct tp_slice bytes)
 {
-    if (client->in.size > 0 || client->phase == LOAD_UPGRADING) {
+    if (client->phase == LOAD_CLOSED)
+        return;
+    while (client->matching != NULL && bytes.size > 0) {
+        const size_t took = match_more(client, bytes);
+        bytes = tp_slice_of(bytes.data + took, bytes.size - took);
+    }
+    if (bytes.size == 0)
+        return;
+    const bool gathered = client->in.size > 0 || client->phase == LOAD_UPGRADING;
+    if (gathered) {
         tp_buffer_append(&client->in, bytes.data, bytes.size);
         bytes = tp_buffer_slice(&client->in);
+        TP_ASSERT(!client->in.full);
     }
-    size_t used = 0;
-    if (client->phase == LOAD_UPGRADING) {
-        const uint8_t *end = memmem(bytes.data, bytes.size, "\r\n\r\n", 4);
-        if (end == NULL)
-            return;
-        if (bytes.size < 12 || memcmp(bytes.data + 9, "101", 3) != 0) {
-            load_disconnect(client);
-            return;
-        }
-        used = (size_t)(end + 4 - bytes.data);
-        client->phase = LOAD_OPEN;
-        client->load->open_count++;
-        client->load->workload->opened(client);
-    }
-    used += take_frames(client, tp_slice_of(bytes.data + used, bytes.size - used));
+    if (client->phase == LOAD_UPGRADING && !take_upgrade(client, &bytes))
+        return;
+    const size_t used = take_frames(client, bytes);
     const size_t left = bytes.size - used;
-    if (bytes.data == client->in.data) {
-        memmove(client->in.data, client->in.data + used, left);
+    if (gathered) {
+        memmove(client->in.data, bytes.data + used, left);
         client->in.size = left;
-        if (left == 0 && client->in.capacity > ((size_t)1 << 20)) {
+        if (left == 0 && client->in.capacity > ((size_t)1 << 18)) {
             tp_buffer_finish(&client->in);
             client->in = tp_buffer_growing(MESSAGE_SIZE_MAX);
         }
@@ -285,54 +433,65 @@ static void bytes_came(struct load_client *client, struct tp_slice bytes)
     }
 }
 
+static void received(struct load *load, struct load_client *client, struct io_uring_cqe *cqe)
+{
+    if ((cqe->flags & IORING_CQE_F_MORE) == 0)
+        client->receiving = false;
+    if (cqe->res > 0) {
+        const uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+        bytes_came(client, tp_slice_of(load->buffer_memory + (size_t)id * load->buffer_size,
+                                       (size_t)cqe->res));
+        give_buffer(load, id);
+    } else if (cqe->res != -ENOBUFS && cqe->res != -ECANCELED) { /* canceled: load_stall */
+        closed(client, "the server closed a connection");
+    }
+    receive(client);
+}
+
+static void sent(struct load *load, struct load_client *client, int result)
+{
+    struct tp_buffer *out = &client->out[client->filling ^ 1];
+
+    client->sending = false;
+    if (result < 0 || client->phase == LOAD_CLOSED) {
+        closed(client, "the server closed a connection");
+        return;
+    }
+    client->out_sent += (size_t)result;
+    if (client->out_sent < out->size) {
+        struct io_uring_sqe *sqe = request(load);
+        io_uring_prep_send(sqe, client->fd, out->data + client->out_sent,
+                           out->size - client->out_sent, MSG_NOSIGNAL);
+        io_uring_sqe_set_data64(sqe, TAG(client, REQUEST_SEND));
+        client->sending = true;
+        return;
+    }
+    out->size = 0;
+    flush(client);
+}
+
 static void completed(struct load *load, struct io_uring_cqe *cqe)
 {
     struct load_client *client = (struct load_client *)(uintptr_t)(cqe->user_data & ~UINT64_C(7));
 
     switch (cqe->user_data & 7) {
     case REQUEST_CONNECT:
-        if (cqe->res < 0) {
-            fprintf(stderr, "load: connect: %s\n", strerror(-cqe->res));
-            closed(client);
-        } else {
+        if (cqe->res < 0)
+            closed(client, "connect failed");
+        else if (client->phase == LOAD_CONNECTING)
             connected(client);
-        }
         break;
-    case REQUEST_SEND: {
-        struct tp_buffer *out = &client->out[client->filling ^ 1];
-        if (cqe->res < 0) {
-            client->sending = false;
-            closed(client);
-            break;
-        }
-        client->out_sent += (size_t)cqe->res;
-        if (client->out_sent < out->size) {
-            struct io_uring_sqe *sqe = request(load);
-            io_uring_prep_send(sqe, client->fd, out->data + client->out_sent,
-                               out->size - client->out_sent, MSG_NOSIGNAL);
-            io_uring_sqe_set_data64(sqe, TAG(client, REQUEST_SEND));
-            break;
-        }
-        out->size = 0;
-        client->sending = false;
-        flush(client);
+    case REQUEST_SEND:
+        sent(load, client, cqe->res);
         break;
-    }
     case REQUEST_RECEIVE:
-        if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-            client->receiving = false;
-        if (cqe->res > 0) {
-            const uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-            bytes_came(client, tp_slice_of(load->buffer_memory + (size_t)id * LOAD_BUFFER_SIZE,
-                                           (size_t)cqe->res));
-            give_buffer(load, id);
-        } else if (cqe->res == 0 || cqe->res != -ENOBUFS) {
-            closed(client);
-            break;
-        }
-        receive(client);
+        received(load, client, cqe);
         break;
+    default: /* the answer to a cancellation */
+        return;
     }
+    if (client->phase == LOAD_CLOSED)
+        let_go(client);
 }
 
 void load_turn(struct load *load, uint64_t wait_ns)
@@ -340,15 +499,22 @@ void load_turn(struct load *load, uint64_t wait_ns)
     struct __kernel_timespec time = {(long long)(wait_ns / 1000000000),
                                      (long long)(wait_ns % 1000000000)};
     struct io_uring_cqe *cqe;
+    struct tp_link *link;
     unsigned head, count = 0;
 
+    while ((link = tp_list_pop(&load->dirty)) != NULL) {
+        struct load_client *client = TP_CONTAINER(link, struct load_client, dirty);
+        let_go(client);
+        flush(client);
+    }
     io_uring_submit_and_wait_timeout(&load->ring, &cqe, wait_ns == 0 ? 0 : 1, &time, NULL);
     io_uring_get_events(&load->ring);
-    load->now_ns = load_clock_ns();
     io_uring_for_each_cqe(&load->ring, head, cqe)
     {
+        if (count++ % 64 == 0) /* a turn may be long: latencies are of now, not of its start */
+            load->now_ns = load_clock_ns();
         completed(load, cqe);
-        count++;
     }
     io_uring_cq_advance(&load->ring, count);
+    load->now_ns = load_clock_ns();
 }
