@@ -11,9 +11,10 @@
 #include "load/process.h"
 
 #define SECOND_NS UINT64_C(1000000000)
-#define WRITER_ID 1000u /* Yjs client id of the first document's first writer; the others follow \
-                         */
-#define FILLER_ID 900u  /* of who wrote what a document starts with */
+#define WRITER_ID                                                                               \
+    1000u              /* Yjs client id of the first document's first writer; the others follow \
+                        */
+#define FILLER_ID 900u /* of who wrote what a document starts with */
 
 struct options {
     const char *workload, *host, *label, *prefix;
