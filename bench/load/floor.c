@@ -1,12 +1,14 @@
 /* bench/load/floor.c - the floor: what the kernel alone charges for receiving and sending these
  * bytes.
  *
- *     floor PORT
+ *     floor PORT [BYTES]
  *
  * A bare io_uring program that takes WebSocket upgrades, answers a sync step 1 with an empty step
  * 2, and passes every other message on to all other connections of the same path, unread: no
- * document, no check, no disk. One thread, multishot receive, one send per connection and turn. It
- * trusts its clients (zero masks, whole frames at buffer starts) and is good for nothing else. */
+ * document, no check, no disk. With BYTES, that step 2 holds as many, sent from where they lie: a
+ * bare transfer to hold the opening of large documents against. One thread, multishot receive, one
+ * send per connection and turn. It trusts its clients (zero masks, whole frames at buffer starts)
+ * and is good for nothing else. */
 #include <arpa/inet.h>
 #include <liburing.h>
 #include <netinet/tcp.h>
@@ -18,6 +20,7 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "wire/writer.h"
 
 #define CONNECTION_COUNT_MAX 20000
 #define BUFFER_SIZE 4096u
@@ -34,7 +37,8 @@ struct connection {
     struct tp_link in_room, dirty;
     struct room *room; /* NULL: not upgraded yet */
     int fd;
-    bool sending, closed;
+    bool sending, closed, answering; /* answering: what is being sent is of the answer */
+    size_t answer_left;
     struct tp_buffer in, out[2];
     uint32_t filling;
     size_t sent;
@@ -45,6 +49,7 @@ static struct io_uring_buf_ring *buffers;
 static uint8_t *memory;
 static struct tp_link rooms = {&rooms, &rooms}, dirty = {&dirty, &dirty};
 static int listener;
+static struct tp_buffer answer; /* one frame: step 2 */
 
 static struct io_uring_sqe *request(void *pointer, unsigned kind)
 {
@@ -95,7 +100,18 @@ static void flush(struct connection *connection)
 {
     struct tp_buffer *out = &connection->out[connection->filling];
 
-    if (connection->sending || connection->closed || out->size == 0)
+    if (connection->sending || connection->closed)
+        return;
+    if (out->size == 0 && connection->answer_left > 0) {
+        struct io_uring_sqe *sqe = request(connection, SEND);
+        const uint64_t tag = sqe->user_data;
+        connection->sending = connection->answering = true;
+        io_uring_prep_send(sqe, connection->fd, answer.data + answer.size - connection->answer_left,
+                           connection->answer_left, MSG_NOSIGNAL);
+        sqe->user_data = tag;
+        return;
+    }
+    if (out->size == 0)
         return;
     connection->sending = true;
     connection->filling ^= 1;
@@ -108,9 +124,9 @@ static void flush(struct connection *connection)
 
 static void upgrade(struct connection *connection)
 {
-    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                                 "Connection: Upgrade\r\n"
-                                 "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    static const char welcome[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                                  "Connection: Upgrade\r\n"
+                                  "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     char path[128] = "";
 
     if (sscanf((const char *)connection->in.data, "GET %127s", path) != 1)
@@ -128,7 +144,7 @@ static void upgrade(struct connection *connection)
         memcpy(connection->room->path, path, sizeof path);
     }
     tp_link_insert(&connection->room->members, &connection->in_room);
-    queue(connection, answer, sizeof answer - 1);
+    queue(connection, welcome, sizeof welcome - 1);
 }
 
 /* One whole frame with a zero mask. */
@@ -138,6 +154,11 @@ static void frame(struct connection *connection, const uint8_t *payload, size_t 
     uint8_t head[4] = {0x82, (uint8_t)size};
     size_t head_size = 2;
 
+    if (size >= 2 && payload[0] == 0 && payload[1] == 0 && answer.size > 0) {
+        connection->answer_left = answer.size;
+        queue(connection, NULL, 0);
+        return;
+    }
     if (size >= 2 && payload[0] == 0 && payload[1] == 0) {
         queue(connection, empty_step_2, sizeof empty_step_2);
         return;
@@ -232,6 +253,13 @@ static void completed(const struct io_uring_cqe *cqe)
         connection->sending = false;
         if (cqe->res < 0)
             break;
+        if (connection->answering) {
+            connection->answering = false;
+            connection->answer_left -= (size_t)cqe->res;
+            if (tp_link_alone(&connection->dirty))
+                tp_link_insert(&dirty, &connection->dirty);
+            break;
+        }
         if ((size_t)cqe->res < out->size) { /* keep what is left in front of what came meanwhile */
             struct tp_buffer *next = &connection->out[connection->filling];
             memmove(out->data, out->data + cqe->res, out->size - (size_t)cqe->res);
@@ -249,6 +277,24 @@ static void completed(const struct io_uring_cqe *cqe)
     }
 }
 
+static void make_answer(uint64_t size)
+{
+    struct tp_buffer message = tp_buffer_growing(SIZE_MAX / 2);
+    uint8_t head[10] = {0x82, 127};
+
+    tp_buffer_append(&message, "\0\1", 2);
+    tp_write_varuint(&message, size);
+    TP_ASSERT(tp_buffer_reserve(&message, size));
+    memset(message.data + message.size, 'x', size);
+    message.size += size;
+    for (int i = 0; i < 8; i++)
+        head[2 + i] = (uint8_t)((uint64_t)message.size >> (56 - 8 * i));
+    answer = tp_buffer_growing(SIZE_MAX / 2);
+    tp_buffer_append(&answer, head, sizeof head);
+    tp_buffer_append(&answer, message.data, message.size);
+    tp_buffer_finish(&message);
+}
+
 int main(int argc, char *argv[])
 {
     struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
@@ -258,10 +304,12 @@ int main(int argc, char *argv[])
     struct rlimit files;
     const int on = 1;
 
-    if (argc != 2) {
-        fprintf(stderr, "floor PORT\n");
+    if (argc != 2 && argc != 3) {
+        fprintf(stderr, "floor PORT [BYTES]\n");
         return 2;
     }
+    if (argc == 3)
+        make_answer(strtoull(argv[2], NULL, 10));
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);

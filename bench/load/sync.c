@@ -59,7 +59,7 @@ static bool filled_to(struct load_client *client, struct tp_slice update)
     struct tp_update_info info;
 
     return tp_update_validate(update, encoding_of(), NULL, &range, 1, &info) == TP_OK &&
-           info.range_count == 1 && range.client == FILLER_ID && range.from == client->at - 1 &&
+           info.range_count == 1 && range.client == FILLER_ID && range.from < client->at &&
            range.gapless_to == client->at;
 }
 
