@@ -75,7 +75,7 @@ const kinds = {
         command: ({ port, data, cores, options }) => [
             path.join(build, 'teleportald'),
             [`--listen=127.0.0.1:${port}`, `--data=${data}`, `--cores=${cores}`, '--public-metrics=on',
-                '--drain-seconds=0', ...options],
+                '--rate-limits=off', '--drain-seconds=0', ...options],
         ],
         args: dialect => ['--metrics', ...(dialect === 'teleportal'
             ? ['--dialect', 'teleportal', '--path', '/teleportal']
