@@ -141,9 +141,10 @@ async function once(row, kind) {
         await server.stop();
         server = await start(kind, { ...how, stored: true, data: server.data });
         args.push(...cold, '--filled', '--cold');
+        if (kind === 'y-websocket') args.push('--early'); // it answers before it has read its disk
     }
     try {
-        return await load([...server.args(dialect), ...args, row.workload], { cpus });
+        return await load([...server.args(dialect), '--timeout', '180', ...args, row.workload], { cpus, seconds: 200 });
     } finally {
         await server.stop();
     }

@@ -190,10 +190,10 @@ static void flush(struct load_client *client)
     io_uring_sqe_set_data64(sqe, TAG(client, REQUEST_SEND));
 }
 
-void load_send(struct load_client *client, struct tp_slice message)
+static void send_frame(struct load_client *client, uint8_t opcode, struct tp_slice message)
 {
     struct tp_buffer *out = &client->out[client->filling];
-    uint8_t head[14] = {0x82};
+    uint8_t head[14] = {0x80 | opcode};
     size_t size = 2;
 
     if (message.size < 126) {
@@ -212,6 +212,11 @@ void load_send(struct load_client *client, struct tp_slice message)
     tp_buffer_append(out, head, size + 4); /* the mask is zero */
     tp_buffer_append(out, message.data, message.size);
     make_dirty(client);
+}
+
+void load_send(struct load_client *client, struct tp_slice message)
+{
+    send_frame(client, 2, message);
 }
 
 /* A descriptor is closed when no request uses it any more. */
@@ -373,9 +378,12 @@ static size_t take_frames(struct load_client *client, struct tp_slice bytes)
         }
         if (here < size)
             break;
+        const struct tp_slice payload = tp_slice_of(head + head_size, (size_t)size);
         client->received_bytes += size;
-        client->load->workload->message(client, tp_slice_of(head + head_size, size),
-                                        head[0] & 0x0f);
+        if ((head[0] & 0x0f) == 9)
+            send_frame(client, 10, payload); /* or the server thinks that nobody is there */
+        else
+            client->load->workload->message(client, payload, head[0] & 0x0f);
         at += head_size + size;
     }
     return at;

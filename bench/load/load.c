@@ -149,6 +149,8 @@ static const struct entry {
     {"structs", NUMBER, &options.structs, "in how many pieces that no server can join (0: typed)"},
     {"filled", FLAG, &options.filled, "the documents are there already, from fill"},
     {"cold", FLAG, &options.cold, "open nothing before the measured clients do"},
+    {"early", FLAG, &options.early,
+     "the server says step 2 before it has loaded: synced is who has all, whenever it comes"},
     {"sources", NUMBER, &options.sources, "connect from 127.0.0.1 to 127.0.0.N (1)"},
     {"prefix", TEXT, &options.prefix, "of document names (new ones for each run)"},
     {"stateless", FLAG, &options.stateless, "the server keeps no documents (the floor)"},

@@ -15,6 +15,7 @@
 #define BULK_BUFFER_COUNT 256u
 
 static uint64_t synced_count, gone_count, document_size; /* the size that clients must see */
+static uint64_t fill_target, fill_piece; /* how far documents are filled, and in what pieces */
 static bool remembering, measuring;
 
 /* ---- filling ---- */
@@ -26,31 +27,26 @@ static void filler_opened(struct load_client *client)
     ask(client, client->document, 0);
 }
 
-static void fill_more(struct load_client *client, uint64_t upto, uint64_t piece)
+/* One piece at a time, each awaited: what a server looks at longer, a smaller one may overtake. */
+static void fill_more(struct load_client *client)
 {
     const uint64_t total = options.document_size;
     const uint64_t struct_size = options.structs > 0 ? total / options.structs : 0;
+    const uint64_t left = tp_min(fill_piece, fill_target - client->at);
+    const bool apart = struct_size > 0 && left >= struct_size;
+    const uint64_t size = apart ? struct_size : left, count = apart ? left / struct_size : 1;
+    struct tp_buffer update = tp_buffer_growing((size_t)64 << 20);
 
-    while (client->at < upto) {
-        struct tp_buffer update = tp_buffer_growing((size_t)64 << 20);
-        uint64_t size, count = 1;
-        if (struct_size > 0 && upto - client->at >= struct_size) {
-            size = struct_size;
-            count = tp_max(1, tp_min(piece, upto - client->at) / struct_size);
-        } else {
-            size = tp_min(piece, upto - client->at);
-        }
-        load_inserts(options.dialect, FILLER_ID, client->at, (uint32_t)size, (uint32_t)count,
-                     struct_size > 0 && size == struct_size, &update);
-        const uint64_t id = say(client, client->document, LOAD_UPDATE, tp_buffer_slice(&update));
-        if (options.dialect != LOAD_YWEBSOCKET)
-            promise(client, (struct load_promise){.id = id, .document = client->document});
-        client->at += size * count;
-        tp_buffer_finish(&update);
-    }
+    load_inserts(options.dialect, FILLER_ID, client->at, (uint32_t)size, (uint32_t)count, apart,
+                 &update);
+    const uint64_t id = say(client, client->document, LOAD_UPDATE, tp_buffer_slice(&update));
+    if (options.dialect != LOAD_YWEBSOCKET)
+        promise(client, (struct load_promise){.id = id, .document = client->document});
+    client->at += size * count;
+    tp_buffer_finish(&update);
     /* The last character is only there when all before it are. */
     client->synced_count = 1;
-    ask(client, client->document, upto - 1);
+    ask(client, client->document, client->at - 1);
 }
 
 static bool filled_to(struct load_client *client, struct tp_slice update)
@@ -88,7 +84,7 @@ static void filler_message(struct load_client *client, struct tp_slice payload, 
         if (tp_update_validate(message.bytes, encoding_of(), NULL, NULL, 0, &info) == TP_OK &&
             !info.empty)
             fail("a document is not empty: use another --prefix", client);
-        fill_more(client, options.document_size, FILL_PIECE);
+        fill_more(client);
     } else if (client->phase == LOAD_OPEN) {
         if (client->synced_count != 2 &&
             tp_update_validate(message.bytes, encoding_of(), NULL, NULL, 0, &info) == TP_OK &&
@@ -99,6 +95,10 @@ static void filler_message(struct load_client *client, struct tp_slice payload, 
         }
         if (client->synced_count != 2 && !filled_to(client, message.bytes))
             fail("a document did not take what was written", client);
+        if (client->at < fill_target) {
+            fill_more(client);
+            return;
+        }
         client->phase = LOAD_SYNCED;
         synced_count++;
     }
@@ -114,6 +114,8 @@ static void fill(struct load_client *fillers)
 
     load.workload = &filling;
     synced_count = 0;
+    fill_target = options.document_size;
+    fill_piece = FILL_PIECE;
     while (synced_count < options.documents && !failed()) {
         for (; next < options.documents && next - synced_count < FILLING_MAX; next++) {
             fillers[next].document = next;
@@ -190,7 +192,8 @@ static void sync_message(struct load_client *client, struct tp_slice payload, ui
     if (message.kind == LOAD_REFUSED)
         fail("the server refused a message", client);
     if ((message.kind != LOAD_UPDATE && message.kind != LOAD_STEP_2) ||
-        !take(client, payload, &message) || message.kind != LOAD_STEP_2)
+        !take(client, payload, &message) ||
+        (options.early ? client->at < document_size : message.kind != LOAD_STEP_2))
         return;
     if (client->at != document_size)
         fail("a document is not what was written", client);
@@ -310,9 +313,11 @@ void run_reconnect(void)
     const uint64_t until_ns = deadline_ns();
     load.workload = &filling;
     synced_count = 0;
+    fill_target = document_size + more;
+    fill_piece = options.size;
     for (uint32_t i = 0; i < options.documents && !failed(); i++) {
         fillers[i].phase = LOAD_OPEN;
-        fill_more(&fillers[i], document_size + more, options.size);
+        fill_more(&fillers[i]);
     }
     while (synced_count < options.documents && !failed()) {
         turn(10000000);
