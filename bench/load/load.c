@@ -289,8 +289,9 @@ static const struct workload *prepare(const char *name)
         if (options.document_size == UNSET)
             options.document_size = 0;
         if (options.rate > 0 && options.seconds > 0)
-            options.updates = (uint64_t)(options.rate * options.seconds / options.documents /
-                                         (options.subscribers + options.writers - 1));
+            options.updates =
+                (uint64_t)(options.rate * options.seconds / options.documents /
+                           (options.subscribers + options.writers - 1 - options.stuck));
         if (options.updates == UNSET)
             options.updates = 1000;
         if (options.seconds <= 0)
