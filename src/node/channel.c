@@ -308,7 +308,7 @@ static void take(void *context, struct tp_message *message)
         count(&shard->counters, message->kind);
         return;
     }
-    if (channel->stream != NULL)
+    if (channel->stream != NULL && channel->held_since_ns == 0) /* else it is said again */
         tp_stream_expect(channel, message->id);
     if (teleportal && message->raw.size > shard->config->max_message_size) {
         char text[96];

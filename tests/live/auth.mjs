@@ -12,7 +12,8 @@ import { WebSocket } from 'ws';
 import * as Y from 'yjs';
 import { commandLine, freePort, patience, request, runToEnd, sleep, start, temporaryDirectory, until } from './harness.mjs';
 import { Raw } from './raw.mjs';
-import { TeleportalConnection } from './teleportal-client.mjs';
+import { Events, arrayOf, frameOf, framesOf, post } from './sse-client.mjs';
+import { TeleportalConnection, decode, encode, messageId } from './teleportal-client.mjs';
 import { TRaw, announce, syncStep1, unannounce, updateOf, word, writing } from './traw.mjs';
 import { Key, keyFile, withToken } from './tokens.mjs';
 import * as y from './yclient.mjs';
@@ -582,6 +583,31 @@ export default async suite => {
             await until(() => reader.doc.getText('text').toString() === fast.doc.getText('text').toString(), 'all of it');
             assert.ok(Date.now() - began >= 1800, `60 updates at 20 and 20 a second in ${Date.now() - began} ms`);
             assert.equal(fast.connections, 1);
+        }));
+
+    await suite.test('over HTTP: tokens and rights are asked for, and a message held back is awaited once and acknowledged once', () =>
+        short({ rate_limits: 'sync:user:10/1000', rate_max_delay_ms: 300 }, async one => {
+            const made = key.token({ user: 'http', access: { d: 'read write' } });
+            const answer = async (messages, given = made) => {
+                const { status, body } = await post(withToken(`${one.http}/message`, given), arrayOf(messages.map(encode)));
+                return { status, words: status === 200 ? framesOf(body).map(decode).map(word) : [] };
+            };
+            assert.equal((await answer([syncStep1('d')], 'nonsense')).status, 401);
+            assert.deepEqual((await answer([syncStep1('e'), awarenessOf('e')])).words, ['auth-message', 'ack', 'ack']);
+
+            assert.equal((await request(`${one.http}/sse`)).status, 401);
+            assert.equal((await request(withToken(`${one.http}/sse`, made) + '&documents=e:plaintext')).status, 403);
+            const events = await Events.open(withToken(`${one.http}/sse`, made) + '&documents=d:plaintext');
+            suite.after(() => events.cut());
+            const id = await events.clientId();
+            const say = (messages, given = made) =>
+                post(withToken(`${one.http}/sse`, given), arrayOf(messages.map(encode)), { headers: { 'x-teleportal-client-id': id } });
+            assert.equal((await say([syncStep1('d')], key.token({ user: 'thief' }))).status, 404);
+            const messages = numbered('d', 13);
+            assert.equal((await say(messages)).status, 200);
+            const acks = events.list.filter(({ event }) => event === 'message').map(frameOf);
+            assert.deepEqual(acks.map(ack => ack.messageId), messages.map(message => messageId(encode(message))));
+            assert.ok(acks.every(ack => ack.retryAfter === undefined && ack.error === undefined), 'held for less than 300 ms each');
         }));
 
     await suite.test('with the limits that are on by default, people do not notice them', () =>
