@@ -19,7 +19,7 @@ enum type {
     TYPE_SECRET, /* a text that is never printed, not even in a refusal */
     TYPE_URL_PATH,
     TYPE_ORIGINS, /* "*", or web origins; kept with one blank between them */
-    TYPE_RATES, /* struct tp_rate_rules */
+    TYPE_RATES,   /* struct tp_rate_rules */
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
     TYPE_SIZE,          /* bytes; k, M and G stand for 2^10, 2^20 and 2^30 */
