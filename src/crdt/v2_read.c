@@ -596,6 +596,7 @@ bool tp_v2_peek(struct tp_v2_reader *in, struct tp_v2_run *run)
 {
     struct tp_v2_place *const place = &in->place;
 
+    run->len = 0;
     run->count = in->structs_left;
     if (!stand(in, &place->info, tp_column_load_rle, &run->count))
         return false;
