@@ -58,6 +58,12 @@ for (const [text, any] of load('json/javascript').texts) {
   add('json', bytes(text))
   add('any', bytes(any))
 }
+for (const v of load('wire/sse-documents-query').vectors) {
+  add('sse', Buffer.from([64]), Buffer.from(v.query))
+  add('sse', Buffer.from([2]), Buffer.from(v.query))
+}
+const arrays = load('wire/message-arrays')
+for (const v of [...arrays.invalid, ...arrays.vectors]) add('sse', Buffer.from([65]), Buffer.from(v.hex, 'hex'))
 
 for (const [target, inputs] of corpora) {
   const folder = `tests/fuzz/corpus/${target}`
