@@ -21,6 +21,7 @@
 struct tp_reactor;
 struct tp_net;
 struct tp_connection;
+struct tp_tls_context; /* net/tls.h */
 
 struct tp_net_handler {
     /* A whole request (bounded by header_size_max and request_size_max). Answer it once, with
@@ -73,6 +74,9 @@ void tp_net_destroy(struct tp_net *net);
  * kernel chooses, and `port` says which (the other shards then name it). TP_MALFORMED: no address;
  * on TP_IO errno says why. A net may listen on several. */
 TP_MUST_CHECK enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *port);
+/* As above, for clients that speak TLS; borrows `tls`. */
+TP_MUST_CHECK enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
+                                               struct tp_tls_context *tls, uint16_t *port);
 /* Takes a socket that listens already, from the service manager. */
 void tp_net_listen_fd(struct tp_net *net, int fd);
 /* From then on answers say "Connection: close" as well. */
@@ -160,6 +164,7 @@ struct tp_net_counts {
     uint64_t accepted, refused, upgraded, closed, requests;
     uint64_t messages_in, messages_out, bytes_in, bytes_out, sends;
     uint64_t protocol_errors; /* HTTP and WebSocket */
+    uint64_t tls_errors;      /* handshakes that failed, records that were not genuine */
     uint64_t slow_closed;     /* dropped because of a time limit */
     uint64_t pauses;          /* tp_connection_pause */
     uint64_t accept_failures; /* no file descriptor or memory for a new connection */

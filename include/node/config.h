@@ -25,14 +25,19 @@ enum tp_config_log_level { /* the order of the choices in the table */
                            TP_CONFIG_LOG_DEBUG,
 };
 
+#define TP_CONFIG_TLS "tls://"
+
 enum tp_config_auth { TP_CONFIG_AUTH_ANONYMOUS, TP_CONFIG_AUTH_JWT };
 
 enum tp_config_expiry { TP_CONFIG_EXPIRY_CLOSE, TP_CONFIG_EXPIRY_READ_ONLY };
 
 /* Plain: copy it, compare it, free nothing. Numbers are within the table's bounds. */
 struct tp_config {
+    /* HOST:PORT, or TP_CONFIG_TLS and HOST:PORT */
     char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE];
     uint32_t listen_count;
+    char tls_certificate[TP_CONFIG_TEXT_SIZE]; /* a path; empty: none */
+    char tls_key[TP_CONFIG_TEXT_SIZE];
     char config[TP_CONFIG_TEXT_SIZE]; /* empty: no file */
     char data[TP_CONFIG_TEXT_SIZE];
     uint64_t cores;      /* 0: auto, see node/cpus.h */

@@ -38,18 +38,19 @@
     X(queued, gauge, "Operations submitted and not yet answered")
 
 /* And what net counts (struct tp_net_counts, its fields). */
-#define TP_OBSERVED_NET(X)                                                              \
-    X(accepted, counter, "Connections accepted")                                        \
-    X(refused, counter, "Connections refused because a core had its maximum")           \
-    X(upgraded, counter, "WebSocket handshakes completed")                              \
-    X(closed, counter, "Connections closed")                                            \
-    X(requests, counter, "HTTP requests")                                               \
-    X(messages_in, counter, "WebSocket messages received")                              \
-    X(messages_out, counter, "WebSocket messages sent")                                 \
-    X(bytes_in, counter, "Bytes received")                                              \
-    X(bytes_out, counter, "Bytes sent")                                                 \
-    X(sends, counter, "Sends given to the kernel")                                      \
-    X(protocol_errors, counter, "Connections closed because the peer broke a protocol") \
+#define TP_OBSERVED_NET(X)                                                                 \
+    X(accepted, counter, "Connections accepted")                                           \
+    X(refused, counter, "Connections refused because a core had its maximum")              \
+    X(upgraded, counter, "WebSocket handshakes completed")                                 \
+    X(closed, counter, "Connections closed")                                               \
+    X(requests, counter, "HTTP requests")                                                  \
+    X(messages_in, counter, "WebSocket messages received")                                 \
+    X(messages_out, counter, "WebSocket messages sent")                                    \
+    X(bytes_in, counter, "Bytes received")                                                 \
+    X(bytes_out, counter, "Bytes sent")                                                    \
+    X(sends, counter, "Sends given to the kernel")                                         \
+    X(protocol_errors, counter, "Connections closed because the peer broke a protocol")    \
+    X(tls_errors, counter, "TLS handshakes that failed and records that were not genuine") \
     X(slow_closed, counter, "Connections closed because the peer read nothing")
 
 #define TP_OBSERVED_FIELD(name, kind, help) uint64_t name;

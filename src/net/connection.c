@@ -96,6 +96,7 @@ static void release(struct tp_connection *connection)
     tp_link_remove(&connection->work);
     tp_timer_stop(net->reactor, &connection->timer);
     tp_outbox_finish(&connection->outbox, net->pool);
+    tp_secure_finish(connection->secure, net->pool);
     tp_http_parser_destroy(connection->http);
     tp_connection_drop_message(connection);
     drop_bytes(&connection->kept);
@@ -126,7 +127,7 @@ static void at_eof(struct tp_connection *connection)
 {
     switch (connection->state) {
     case STATE_HTTP:
-        if (connection->outbox.count > 0 && !connection->broken)
+        if (!tp_connection_is_drained(connection) && !connection->broken)
             tp_connection_leave(connection, TP_WEBSOCKET_NORMAL); /* half closed: still reads */
         else
             tp_connection_end(connection, TP_WEBSOCKET_NORMAL);
@@ -155,8 +156,9 @@ void tp_connection_settle(struct tp_connection *connection)
         connection->reported = true;
         net->handler.closed(net->context, connection, connection->close_code);
     }
-    if (connection->state == STATE_LEAVING && connection->outbox.count == 0 &&
-        connection->send.pending == 0) {
+    if (connection->state == STATE_LEAVING && tp_connection_is_drained(connection) &&
+        connection->send.pending == 0 &&
+        (connection->secure == NULL || connection->broken || !tp_secure_end(connection))) {
         connection->state = STATE_LINGERING;
         if (connection->eof) {
             tp_connection_end(connection, TP_WEBSOCKET_LOST);
@@ -171,7 +173,7 @@ void tp_connection_settle(struct tp_connection *connection)
     if (connection->state == STATE_ENDING && kernel_has_let_go) {
         release(connection);
     } else if ((connection->blocks & BLOCK_DETACH) && connection->state == STATE_WEBSOCKET &&
-               kernel_has_let_go && connection->outbox.count == 0) {
+               kernel_has_let_go && tp_connection_is_drained(connection)) {
         let_go(connection);
     } else {
         adjust(connection);
@@ -200,6 +202,15 @@ static void feed(struct tp_connection *connection, uint8_t *data, size_t size)
     connection->feeding = false;
 }
 
+/* Plain bytes that have just come. */
+void tp_connection_take(struct tp_connection *connection, uint8_t *data, size_t size)
+{
+    if (connection->kept != NULL)
+        tp_bytes_append(&connection->kept, data, size);
+    else
+        feed(connection, data, size);
+}
+
 static void received(struct tp_io *io, int32_t result, uint32_t flags)
 {
     struct tp_connection *connection = TP_CONTAINER(io, struct tp_connection, receive);
@@ -212,10 +223,10 @@ static void received(struct tp_io *io, int32_t result, uint32_t flags)
             (connection->http != NULL && tp_http_parser_in_body(connection->http)))
             connection->received_ns = now_ns(connection);
         connection->pinged = false;
-        if (connection->kept != NULL)
-            tp_bytes_append(&connection->kept, data, (size_t)result);
+        if (connection->secure != NULL)
+            tp_secure_received(connection, tp_slice_of(data, (size_t)result));
         else
-            feed(connection, data, (size_t)result);
+            tp_connection_take(connection, data, (size_t)result);
         tp_reactor_buffer_return(net->reactor, flags);
     } else if (result == 0) {
         connection->eof = true;
@@ -244,21 +255,24 @@ static void sent(struct tp_io *io, int32_t result, uint32_t flags)
 {
     struct tp_connection *connection = TP_CONTAINER(io, struct tp_connection, send);
     struct tp_net *net = connection->net;
+    struct tp_outbox *box =
+        connection->secure != NULL ? &connection->secure->sealed : &connection->outbox;
 
     (void)flags;
     if (connection->shutting) {
         connection->shutting = false;
     } else if (result >= 0) {
-        tp_outbox_consume(&connection->outbox, net->pool, (size_t)result);
+        tp_outbox_consume(box, net->pool, (size_t)result);
         net->counts.bytes_out += (uint64_t)result;
         connection->progress_ns = now_ns(connection);
     } else {
-        tp_outbox_consume(&connection->outbox, net->pool, 0);
+        tp_outbox_consume(box, net->pool, 0);
         if (result != -EINTR && result != -EAGAIN && result != -ECANCELED) {
             /* What the other side sent before it broke off may still be unread: so it is the
              * receive that says when the connection is over, within a time. */
             connection->broken = true;
             tp_outbox_finish(&connection->outbox, net->pool);
+            tp_outbox_finish(box, net->pool);
             if (connection->state != STATE_ENDING)
                 set_timer(connection, now_ns(connection) + net->limits.close_time_ns);
         }
@@ -267,8 +281,8 @@ static void sent(struct tp_io *io, int32_t result, uint32_t flags)
         connection->blocks &= (uint8_t)~BLOCK_OUTPUT;
         tp_connection_look(connection);
     }
-    if ((connection->outbox.count > 0 || connection->notify) && tp_link_alone(&connection->flush) &&
-        connection->state != STATE_ENDING)
+    if ((!tp_connection_is_drained(connection) || connection->notify) &&
+        tp_link_alone(&connection->flush) && connection->state != STATE_ENDING)
         tp_link_insert(&net->to_flush, &connection->flush);
     tp_connection_settle(connection);
 }
@@ -310,17 +324,22 @@ void tp_connection_flush(struct tp_connection *connection)
 
     if (connection->state == STATE_ENDING || connection->send.pending > 0)
         return;
-    if (connection->notify && connection->outbox.count == 0) {
+    if (connection->notify && tp_connection_is_drained(connection)) {
         connection->notify = false;
         net->handler.drained(net->context, connection);
     }
-    if (connection->state == STATE_ENDING || connection->outbox.count == 0)
+    struct tp_outbox *box = &connection->outbox;
+    if (connection->secure != NULL) {
+        tp_secure_fill(connection);
+        box = &connection->secure->sealed;
+    }
+    if (connection->state == STATE_ENDING || box->count == 0)
         return;
 
     struct iovec *iov = take_vectors(net);
     struct msghdr *message = &net->messages[net->message_count];
-    *message = (struct msghdr){
-        .msg_iov = iov, .msg_iovlen = tp_outbox_gather(&connection->outbox, iov, IOV_COUNT_MAX)};
+    *message =
+        (struct msghdr){.msg_iov = iov, .msg_iovlen = tp_outbox_gather(box, iov, IOV_COUNT_MAX)};
     tp_reactor_send(net->reactor, &connection->send, connection->fd, message);
     net->counts.sends++;
     if (message->msg_iovlen > 1) { /* a single one has been copied already */
@@ -424,7 +443,7 @@ static void note_peer(struct tp_connection *connection)
     }
 }
 
-void tp_connection_open(struct tp_net *net, int fd)
+void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls)
 {
     const uint32_t max = net->limits.connection_count_max;
 
@@ -436,6 +455,12 @@ void tp_connection_open(struct tp_net *net, int fd)
     }
     struct tp_connection *connection = calloc(1, sizeof *connection);
     TP_ASSERT(connection != NULL);
+    if (tls != NULL && !tp_connection_secure(connection, tls)) {
+        net->counts.refused++;
+        tp_reactor_close(net->reactor, fd);
+        free(connection);
+        return;
+    }
     connection->net = net;
     connection->fd = fd;
     connection->refused = net->connection_count >= max;
@@ -587,6 +612,7 @@ void tp_connection_abandon(struct tp_connection *connection)
     TP_ASSERT(connection->net == NULL);
     free(connection->message);
     free(connection->kept);
+    tp_secure_finish(connection->secure, NULL);
     close(connection->fd);
     free(connection);
 }
@@ -613,7 +639,9 @@ uint64_t tp_connection_sent_ns(const struct tp_connection *connection)
 
 size_t tp_connection_unsent_size(const struct tp_connection *connection)
 {
-    return connection->outbox.unsent_size;
+    const struct tp_secure *secure = connection->secure;
+
+    return connection->outbox.unsent_size + (secure == NULL ? 0 : secure->sealed.unsent_size);
 }
 
 void tp_connection_peer_address(const struct tp_connection *connection, char out[64])
@@ -631,6 +659,8 @@ size_t tp_connection_memory_size(const struct tp_connection *connection)
 {
     size_t size = sizeof *connection;
 
+    if (connection->secure != NULL) /* what wolfSSL holds it does not tell */
+        size += sizeof *connection->secure + connection->secure->sealed.unsent_size;
     if (connection->outbox.capacity > 0)
         size += tp_pool_class_size(connection->outbox.capacity * sizeof(struct tp_outbox_entry));
     if (connection->message != NULL)

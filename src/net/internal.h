@@ -18,6 +18,7 @@
 #include <netinet/in.h>
 
 #include "net/net.h"
+#include "net/tls.h"
 #include "outbox.h"
 #include "reactor/reactor.h"
 
@@ -52,6 +53,13 @@ struct tp_bytes {
     uint8_t data[];
 };
 
+/* What a connection over TLS has besides; travels with it. */
+struct tp_secure {
+    struct tp_tls *tls;
+    struct tp_outbox sealed; /* records on their way out */
+    bool ended;              /* close_notify was said, or nothing more can be */
+};
+
 struct tp_connection {
     struct tp_net *net; /* NULL: detached */
     struct tp_link link;
@@ -61,6 +69,7 @@ struct tp_connection {
     struct tp_io send; /* one send, or the shutdown */
     struct tp_timer timer;
     struct tp_outbox outbox;
+    struct tp_secure *secure;    /* NULL: plain */
     struct tp_http_parser *http; /* while a request is being read or waits for its answer */
     struct tp_bytes *message;    /* the parts of a message so far */
     struct tp_bytes *kept;       /* received while blocked, as it came */
@@ -96,6 +105,7 @@ struct tp_listener {
     struct tp_io accept;
     struct tp_timer retry;
     int fd;
+    struct tp_tls_context *tls; /* NULL: plain */
     bool stopping;
 };
 
@@ -122,6 +132,7 @@ struct tp_net {
     struct iovec iov[IOV_ROOM];
     struct msghdr messages[IOV_ROOM / 2]; /* of two vectors or more each */
     uint32_t message_count;
+    uint8_t plain[TP_TLS_RECORD_SIZE_MAX]; /* of one record, for the length of a call */
 };
 
 /* bytes.c. Doubles, so that what comes in many parts is copied once on average. */
@@ -129,7 +140,8 @@ void tp_bytes_append(struct tp_bytes **bytes, const uint8_t *data, size_t size);
 void tp_bytes_reserve(struct tp_bytes **bytes, size_t size);
 
 /* connection.c */
-void tp_connection_open(struct tp_net *net, int fd);
+void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls);
+void tp_connection_take(struct tp_connection *connection, uint8_t *data, size_t size);
 void tp_connection_end(struct tp_connection *connection, uint16_t code);
 void tp_connection_leave(struct tp_connection *connection, uint16_t code);
 void tp_connection_settle(struct tp_connection *connection);
@@ -138,6 +150,20 @@ void tp_connection_work(struct tp_connection *connection);
 void tp_connection_queue(struct tp_connection *connection, struct tp_frame *frame,
                          uint64_t document, enum tp_outbox_class class);
 void tp_connection_flush(struct tp_connection *connection);
+
+/* Nothing is queued, and nothing is on its way to the kernel. */
+static inline bool tp_connection_is_drained(const struct tp_connection *connection)
+{
+    return connection->outbox.count == 0 &&
+           (connection->secure == NULL || connection->secure->sealed.count == 0);
+}
+
+/* secure.c. Makes a new connection one over TLS; false: out of memory. */
+bool tp_connection_secure(struct tp_connection *connection, struct tp_tls_context *context);
+void tp_secure_finish(struct tp_secure *secure, struct tp_pool *pool);
+void tp_secure_received(struct tp_connection *connection, struct tp_slice bytes);
+void tp_secure_fill(struct tp_connection *connection); /* from the outbox into records */
+bool tp_secure_end(struct tp_connection *connection);  /* true: there is more to send */
 
 /* http.c: all return how many bytes they took. */
 size_t tp_connection_feed_http(struct tp_connection *connection, uint8_t *data, size_t size);

@@ -97,7 +97,7 @@ static void accepted(struct tp_io *io, int32_t result, uint32_t flags)
     if (result >= 0 && listener->stopping)
         tp_reactor_close(net->reactor, result);
     else if (result >= 0)
-        tp_connection_open(net, result);
+        tp_connection_open(net, result, listener->tls);
     if (flags & TP_IO_MORE)
         return;
 
@@ -122,7 +122,7 @@ static void retry_accept(struct tp_timer *timer)
     tp_reactor_accept(listener->net->reactor, &listener->accept, listener->fd);
 }
 
-void tp_net_listen_fd(struct tp_net *net, int fd)
+static struct tp_listener *listen_on(struct tp_net *net, int fd)
 {
     struct tp_listener *listener = calloc(1, sizeof *listener);
 
@@ -136,6 +136,12 @@ void tp_net_listen_fd(struct tp_net *net, int fd)
     /* Inherited by what it accepts: small frames must not wait for the last one's receipt. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     tp_reactor_accept(net->reactor, &listener->accept, fd);
+    return listener;
+}
+
+void tp_net_listen_fd(struct tp_net *net, int fd)
+{
+    (void)listen_on(net, fd);
 }
 
 /* Splits HOST:PORT or [IPv6]:PORT; `host` has room for the whole address. */
@@ -190,7 +196,8 @@ static uint16_t port_of(int fd)
     return ntohs(address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in4.sin_port);
 }
 
-enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *port)
+enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
+                                 struct tp_tls_context *tls, uint16_t *port)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
@@ -210,8 +217,13 @@ enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *
     if (fd < 0)
         return TP_IO;
     *port = port_of(fd);
-    tp_net_listen_fd(net, fd);
+    listen_on(net, fd)->tls = tls;
     return TP_OK;
+}
+
+enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *port)
+{
+    return tp_net_listen_tls(net, address, NULL, port);
 }
 
 void tp_net_stop_listening(struct tp_net *net)

@@ -41,7 +41,12 @@ struct option {
 
 static const struct option options[] = {
     {"listen", TYPE_ADDRESSES, AT(listen), 0, 0, NULL, "127.0.0.1:1234",
-     "Address to serve clients on; may be given several times."},
+     "Address to serve clients on; may be given several times. With tls:// before it, clients "
+     "speak TLS there (https, wss)."},
+    {"tls_certificate", TYPE_TEXT, AT(tls_certificate), 0, 0, NULL, "",
+     "PEM file with the server's certificate and those between it and the authority."},
+    {"tls_key", TYPE_TEXT, AT(tls_key), 0, 0, NULL, "",
+     "PEM file with the certificate's key; ECDSA is faster than RSA."},
     {"config", TYPE_TEXT, AT(config), 0, 0, NULL, "",
      "File to read options from, one `name = value` a line."},
     {"data", TYPE_TEXT, AT(data), 0, 0, NULL, "./teleportald-data",
@@ -276,7 +281,7 @@ static int choice_of(const char *choices, const char *value)
     }
 }
 
-/* HOST:PORT with a port of 0 to 65535; an IPv6 host stands in brackets. */
+/* HOST:PORT with a port of 0 to 65535, perhaps behind tls://; an IPv6 host stands in brackets. */
 static bool address_is_good(const char *address, size_t size)
 {
     char copy[TP_CONFIG_ADDRESS_SIZE];
@@ -284,6 +289,10 @@ static bool address_is_good(const char *address, size_t size)
 
     if (size == 0 || size >= sizeof copy)
         return false;
+    if (strncmp(address, TP_CONFIG_TLS, sizeof TP_CONFIG_TLS - 1) == 0) {
+        address += sizeof TP_CONFIG_TLS - 1;
+        size -= sizeof TP_CONFIG_TLS - 1;
+    }
     memcpy(copy, address, size);
     copy[size] = '\0';
     char *colon = strrchr(copy, ':');

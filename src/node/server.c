@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/tls.h"
 #include "node/compact.h"
 #include "node/cpus.h"
 #include "node/notify.h"
@@ -56,6 +57,7 @@ struct tp_server {
     uint32_t ended;  /* shards whose loop has ended; they keep their memory until all have */
     bool failed;
     char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE]; /* with the real ports */
+    struct tp_tls_context *tls;                                      /* NULL: nowhere */
 };
 
 /* ---- what shards ask ----------------------------------------------------------------------------
@@ -147,13 +149,23 @@ bool tp_server_all_drained(const struct tp_server *server)
 /* ---- a shard's thread ---------------------------------------------------------------------------
  */
 
+/* The HOST:PORT of an address, or NULL when it is not one for TLS. */
+static const char *tls_address(const char *address)
+{
+    const size_t size = sizeof TP_CONFIG_TLS - 1;
+
+    return strncmp(address, TP_CONFIG_TLS, size) == 0 ? address + size : NULL;
+}
+
 static bool listen_all(struct tp_server *server, struct shard_slot *slot)
 {
     for (uint32_t i = 0; i < server->config.listen_count; i++) {
         char *address = server->listen[i];
+        const char *const tls = tls_address(address);
         uint16_t port = 0;
 
-        if (tp_net_listen(slot->shard.net, address, &port) != TP_OK) {
+        if (tp_net_listen_tls(slot->shard.net, tls != NULL ? tls : address,
+                              tls != NULL ? server->tls : NULL, &port) != TP_OK) {
             snprintf(slot->error, sizeof slot->error,
                      "cannot listen on %s: %s; choose another address with --listen HOST:PORT",
                      address, strerror(errno));
@@ -244,6 +256,25 @@ static bool load_keys(struct tp_server *server, struct tp_keys *keys, char *erro
     return true;
 }
 
+static bool load_certificate(struct tp_server *server, char *error, size_t size)
+{
+    const struct tp_config *config = &server->config;
+    bool wanted = false;
+
+    for (uint32_t i = 0; i < config->listen_count; i++)
+        wanted |= tls_address(config->listen[i]) != NULL;
+    if (!wanted)
+        return true;
+    if (config->tls_certificate[0] == 0 || config->tls_key[0] == 0) {
+        snprintf(error, size,
+                 "cannot listen on a " TP_CONFIG_TLS " address without a certificate; name its "
+                 "files with --tls-certificate FILE and --tls-key FILE");
+        return false;
+    }
+    server->tls = tp_tls_context_create(config->tls_certificate, config->tls_key, error, size);
+    return server->tls != NULL;
+}
+
 static void start_shards(struct tp_server *server, const int cpus[])
 {
     for (uint32_t i = 0; i < server->shard_count && !server->failed; i++) {
@@ -270,8 +301,11 @@ static void start_shards(struct tp_server *server, const int cpus[])
 static void say_ready(struct tp_server *server)
 {
     fprintf(stderr, "teleportald " TP_VERSION " is ready on");
-    for (uint32_t i = 0; i < server->config.listen_count; i++)
-        fprintf(stderr, "%s http://%s", i == 0 ? "" : ",", server->listen[i]);
+    for (uint32_t i = 0; i < server->config.listen_count; i++) {
+        const char *const tls = tls_address(server->listen[i]);
+        fprintf(stderr, "%s %s%s", i == 0 ? "" : ",", tls != NULL ? "https://" : "http://",
+                tls != NULL ? tls : server->listen[i]);
+    }
     fprintf(stderr, " (%u core%s, data in %s)\n", server->shard_count,
             server->shard_count == 1 ? "" : "s", server->config.data);
     tp_notify_ready("serving");
@@ -384,6 +418,7 @@ static void finish(struct tp_server *server)
         server->store_backend->close(server->store);
     if (server->post != NULL)
         tp_post_destroy(server->post);
+    tp_tls_context_destroy(server->tls);
     free(server->slots);
 }
 
@@ -447,7 +482,8 @@ static int run(struct tp_server *server)
         return fail(error);
     if (error[0] != 0) /* a warning: it works, but not as far as configured */
         tp_log(&server->log, TP_LOG_WARN, "limit", tp_log_text("reason", error));
-    if (!load_keys(server, &server->keys, error, sizeof error))
+    if (!load_keys(server, &server->keys, error, sizeof error) ||
+        !load_certificate(server, error, sizeof error))
         return fail(error);
     if (!open_engine(server, error, sizeof error))
         return fail(error);

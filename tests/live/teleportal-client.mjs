@@ -202,9 +202,9 @@ const IN_FLIGHT_MS = 30_000;
 
 /** One socket with any number of documents. Emits: status, frame (each decoded one), failure. */
 export class TeleportalConnection extends EventEmitter {
-    constructor(url, { batchMs = 20, reconnect = true } = {}) {
+    constructor(url, { batchMs = 20, reconnect = true, socketOptions = {} } = {}) {
         super();
-        Object.assign(this, { url, batchMs, reconnect });
+        Object.assign(this, { url, batchMs, reconnect, socketOptions });
         this.documents = new Map();
         this.inFlight = new Map(); // message id -> {message, frame, timer}
         this.attempts = 0;
@@ -216,7 +216,7 @@ export class TeleportalConnection extends EventEmitter {
 
     connect() {
         this.wanted = true;
-        const socket = new WebSocket(this.url, { perMessageDeflate: false });
+        const socket = new WebSocket(this.url, { perMessageDeflate: false, ...this.socketOptions });
         this.socket = socket;
         let heard = true;
         const window = setInterval(() => {

@@ -97,6 +97,16 @@ Test(config, takes_several_addresses)
     cr_assert_str_eq(config.listen[2], "10.0.0.1:65535");
 }
 
+Test(config, takes_addresses_for_tls)
+{
+    cr_assert_eq(LOAD("--listen", "tls://[::1]:443,127.0.0.1:80"), TP_CONFIG_RUN, "%s",
+                 config.error);
+    cr_assert_str_eq(config.listen[0], "tls://[::1]:443");
+
+    cr_assert_eq(LOAD("--listen", "tls://"), TP_CONFIG_ERROR);
+    cr_assert_eq(LOAD("--listen", "http://127.0.0.1:80"), TP_CONFIG_ERROR);
+}
+
 Test(config, lets_the_file_win_over_defaults_the_environment_over_the_file_and_flags_over_all)
 {
     const char *path = file_with("cores = 4\nlisten = 10.0.0.1:1\nlisten = 10.0.0.2:1\n"
