@@ -85,7 +85,7 @@ void load_open(struct load *load, const char *host, uint16_t port)
         *client = (struct load_client){.load = load, .fd = -1, .index = i, .document_count = 1};
         tp_link_init(&client->dirty);
         client->in = tp_buffer_growing(MESSAGE_SIZE_MAX);
-        client->out[0] = client->out[1] = tp_buffer_growing(MESSAGE_SIZE_MAX);
+        client->out[0] = client->out[1] = client->unsaid = tp_buffer_growing(MESSAGE_SIZE_MAX);
     }
 }
 
@@ -98,6 +98,8 @@ void load_close(struct load *load)
         tp_buffer_finish(&client->in);
         tp_buffer_finish(&client->out[0]);
         tp_buffer_finish(&client->out[1]);
+        tp_buffer_finish(&client->unsaid);
+        tp_tls_destroy(client->tls);
         free(client->received);
         free(client->promises);
     }
@@ -108,6 +110,7 @@ void load_close(struct load *load)
         free(reference);
     }
     io_uring_queue_exit(&load->ring);
+    tp_tls_context_destroy(load->tls);
     free(load->buffers);
     free(load->buffer_memory);
 }
@@ -138,6 +141,9 @@ void load_connect(struct load_client *client)
     client->phase = LOAD_CONNECTING;
     client->started_ns = load_clock_ns();
     client->in.size = client->out[0].size = client->out[1].size = client->out_sent = 0;
+    client->unsaid.size = 0;
+    tp_tls_destroy(client->tls);
+    client->tls = NULL;
     client->matching = client->matched = NULL;
     client->synced_count = 0;
     client->promise_first = client->promise_end = 0;
@@ -175,11 +181,38 @@ void load_resume(struct load_client *client)
     receive(client);
 }
 
+/* ---- TLS, if asked for ---- */
+
+static void seal(void *user, struct tp_slice bytes)
+{
+    struct load_client *client = user;
+
+    tp_buffer_append(&client->out[client->filling], bytes.data, bytes.size);
+    make_dirty(client);
+}
+
+/* Where plain bytes wait until the next flush. */
+static struct tp_buffer *outgoing(struct load_client *client)
+{
+    return client->tls != NULL ? &client->unsaid : &client->out[client->filling];
+}
+
+static void encrypt(struct load_client *client)
+{
+    if (client->tls == NULL || client->unsaid.size == 0 || !tp_tls_is_open(client->tls))
+        return;
+    const struct tp_slice bytes = tp_buffer_slice(&client->unsaid);
+    if (tp_tls_write(client->tls, bytes) != TP_OK)
+        shutdown(client->fd, SHUT_RDWR);
+    client->unsaid.size = 0;
+}
+
 static void flush(struct load_client *client)
 {
-    struct tp_buffer *out = &client->out[client->filling];
     struct io_uring_sqe *sqe;
 
+    encrypt(client);
+    struct tp_buffer *out = &client->out[client->filling];
     if (client->sending || out->size == 0 || client->phase == LOAD_CLOSED)
         return;
     client->sending = true;
@@ -192,7 +225,7 @@ static void flush(struct load_client *client)
 
 static void send_frame(struct load_client *client, uint8_t opcode, struct tp_slice message)
 {
-    struct tp_buffer *out = &client->out[client->filling];
+    struct tp_buffer *out = outgoing(client);
     uint8_t head[14] = {0x80 | opcode};
     size_t size = 2;
 
@@ -250,6 +283,8 @@ void load_disconnect(struct load_client *client)
     closed(client, NULL);
 }
 
+static bool tls_read(struct load_client *client, struct tp_slice bytes);
+
 static void connected(struct load_client *client)
 {
     struct load *load = client->load;
@@ -263,7 +298,11 @@ static void connected(struct load_client *client)
                               (const char *)document.data);
 
     client->phase = LOAD_UPGRADING;
-    tp_buffer_append(&client->out[client->filling], request_text, (size_t)size);
+    if (load->tls != NULL) {
+        client->tls = tp_tls_create_client(load->tls, NULL, seal, client);
+        TP_ASSERT(client->tls != NULL && tls_read(client, (struct tp_slice){0}));
+    }
+    tp_buffer_append(outgoing(client), request_text, (size_t)size);
     make_dirty(client);
     receive(client);
 }
@@ -441,14 +480,32 @@ static void bytes_came(struct load_client *client, struct tp_slice bytes)
     }
 }
 
+/* False: the connection is over. */
+static bool tls_read(struct load_client *client, struct tp_slice bytes)
+{
+    uint8_t plain[TP_TLS_RECORD_SIZE_MAX];
+    enum tp_status status;
+    size_t size;
+
+    tp_tls_feed(client->tls, bytes);
+    while ((status = tp_tls_read(client->tls, plain, sizeof plain, &size)) == TP_OK)
+        bytes_came(client, tp_slice_of(plain, size));
+    make_dirty(client); /* the handshake may have come to its end */
+    return status == TP_MORE;
+}
+
 static void received(struct load *load, struct load_client *client, struct io_uring_cqe *cqe)
 {
     if ((cqe->flags & IORING_CQE_F_MORE) == 0)
         client->receiving = false;
     if (cqe->res > 0) {
         const uint16_t id = (uint16_t)(cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-        bytes_came(client, tp_slice_of(load->buffer_memory + (size_t)id * load->buffer_size,
-                                       (size_t)cqe->res));
+        const struct tp_slice bytes =
+            tp_slice_of(load->buffer_memory + (size_t)id * load->buffer_size, (size_t)cqe->res);
+        if (client->tls == NULL)
+            bytes_came(client, bytes);
+        else if (!tls_read(client, bytes))
+            closed(client, "the server ended a connection, or TLS with it");
         give_buffer(load, id);
     } else if (cqe->res != -ENOBUFS && cqe->res != -ECANCELED) { /* canceled: load_stall */
         closed(client, "the server closed a connection");

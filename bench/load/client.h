@@ -17,6 +17,7 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "net/tls.h"
 
 enum load_dialect { LOAD_YWEBSOCKET, LOAD_TELEPORTAL, LOAD_HOCUSPOCUS };
 
@@ -58,6 +59,8 @@ struct load_client {
     struct tp_buffer out[2];        /* one being sent, one being filled */
     uint32_t filling;
     size_t out_sent;
+    struct tp_tls *tls;      /* NULL: plain */
+    struct tp_buffer unsaid; /* over TLS: what is not encrypted yet */
 
     const struct load_reference *matching; /* what comes is equal to the first `matched_size` */
     const struct load_reference *matched;  /* the last one that was equal to its end */
@@ -87,6 +90,7 @@ struct load {
     uint8_t *buffer_memory;
     uint32_t buffer_size, buffer_count; /* defaults unless set before load_open */
     struct sockaddr_in address;
+    struct tp_tls_context *tls; /* NULL: plain */
     enum load_dialect dialect;
     const char *path; /* in front of the document's name */
     struct load_client *clients;

@@ -128,6 +128,7 @@ static const struct entry {
     {"server", SERVER, NULL, "HOST:PORT"},
     {"dialect", DIALECT, NULL, "ywebsocket (default), teleportal, hocuspocus"},
     {"path", TEXT, &load.path, "before the document's name (/)"},
+    {"tls", FLAG, &options.tls, "wss://, whoever the server is"},
     {"pid", NUMBER, &options.pid, "the server's process, for CPU, memory and system calls"},
     {"metrics", FLAG, &options.metrics, "ask the server's /metrics for its counters, too"},
     {"documents", NUMBER, &options.documents, "documents (1)"},
@@ -339,6 +340,11 @@ int main(int argc, char *argv[])
     load.dialect = options.dialect;
     load.document_name = document_name;
     load.source_count = options.sources;
+    if (options.tls) {
+        char error[256];
+        load.tls = tp_tls_client_context_create(NULL, error, sizeof error);
+        TP_ASSERT(load.tls != NULL);
+    }
     workload->run();
     load_close(&load);
     return report_end();

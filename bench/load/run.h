@@ -29,7 +29,7 @@ struct options {
     double seconds;
     double timeout_s;
     double zipf; /* exponent; below 0: every document has a window of its own */
-    bool awareness, stateless, filled, cold, early, hold, metrics, json;
+    bool awareness, stateless, filled, cold, early, hold, metrics, tls, json;
 };
 
 extern struct options options;

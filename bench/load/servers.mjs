@@ -1,7 +1,7 @@
 // servers.mjs - starts what is measured, each on a free port, with a scratch directory, on the
 // cores it is given; and the generator beside it.
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -80,6 +80,18 @@ const kinds = {
         args: dialect => ['--metrics', ...(dialect === 'teleportal'
             ? ['--dialect', 'teleportal', '--path', '/teleportal']
             : ['--path', '/yjs/'])],
+    },
+    'teleportald-tls': {
+        command: what => {
+            const [command, args] = kinds.teleportald.command(what);
+            const [certificate, key] = ['certificate.pem', 'key.pem'].map(name => path.join(what.data, name));
+            fs.mkdirSync(what.data, { recursive: true });
+            execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes',
+                '-days', '2', '-subj', '/CN=localhost', '-keyout', key, '-out', certificate], { stdio: 'ignore' });
+            args[0] = `--listen=tls://127.0.0.1:${what.port}`;
+            return [command, [...args, `--tls-certificate=${certificate}`, `--tls-key=${key}`]];
+        },
+        args: dialect => ['--tls', ...kinds.teleportald.args(dialect).filter(arg => arg !== '--metrics')],
     },
     floor: {
         command: ({ port, answer }) => [path.join(build, 'floor'), [String(port), ...(answer ? [String(answer)] : [])]],

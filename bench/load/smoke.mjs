@@ -61,6 +61,15 @@ await test('documents are filled, and opened after a restart', async () => {
     await again.stop();
 });
 
+await test('over TLS everybody gets what one types, a large document comes whole, and all come back', async () => {
+    const tls = await start('teleportald-tls', { cpus: null });
+    const over = (...args) => load([...tls.args('teleportal'), '--timeout', '20', ...args], limits);
+    is('deliveries', (await over('--subscribers', '20', '--updates', '100', 'typing')).deliveries === 2000);
+    is('its bytes', (await over('--document-size', '2m', '--clients', '10', 'join')).bytes_per_s > 0);
+    is('a rate', (await over('--clients', '50', '--documents', '10', 'reconnect')).syncs_per_s > 0);
+    await tls.stop();
+});
+
 // What a check is worth shows against servers that fail it.
 const floor = await start('floor', { cpus: null });
 const refuses = (sentence, args, reason) =>

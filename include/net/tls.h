@@ -18,6 +18,10 @@ struct tp_tls;
  * says in a sentence what is wrong with which file. */
 struct tp_tls_context *tp_tls_context_create(const char *certificate_file, const char *key_file,
                                              char *error, size_t error_size);
+/* The client's side: believes whom an authority of this PEM file vouches for, or, with NULL,
+ * everybody (for measuring). NULL: as above. */
+struct tp_tls_context *tp_tls_client_context_create(const char *authorities_file, char *error,
+                                                    size_t error_size);
 void tp_tls_context_destroy(struct tp_tls_context *context);
 
 /* What is to be sent, in this order; `bytes` are valid during the call. Called from inside read,
@@ -26,6 +30,10 @@ typedef void tp_tls_sink(void *user, struct tp_slice bytes);
 
 /* NULL: out of memory. Borrows `context`. */
 struct tp_tls *tp_tls_create(struct tp_tls_context *context, tp_tls_sink *sink, void *user);
+/* Of the client's context. `host` is whom the certificate has to name, or NULL: anybody. The first
+ * tp_tls_read, of nothing, begins the handshake. */
+struct tp_tls *tp_tls_create_client(struct tp_tls_context *context, const char *host,
+                                    tp_tls_sink *sink, void *user);
 void tp_tls_destroy(struct tp_tls *tls);
 
 /* Lends bytes received, until tp_tls_read has said TP_MORE or worse. */

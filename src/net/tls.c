@@ -59,13 +59,21 @@ static bool readable(const char *path)
 }
 
 /* NULL, or what is wrong. */
-static const char *set_up(WOLFSSL_CTX *ssl, const char *certificate_file, const char *key_file)
+static const char *set_up(WOLFSSL_CTX *ssl)
 {
     if (wolfSSL_CTX_SetMinVersion(ssl, WOLFSSL_TLSV1_2) != WOLFSSL_SUCCESS ||
         wolfSSL_CTX_set_cipher_list(ssl, ciphers) != WOLFSSL_SUCCESS ||
         wolfSSL_CTX_set_groups(ssl, (int *)groups, sizeof groups / sizeof *groups) !=
             WOLFSSL_SUCCESS)
         return "wolfSSL lacks a cipher or a curve";
+    wolfSSL_CTX_SetIORecv(ssl, take);
+    wolfSSL_CTX_SetIOSend(ssl, give);
+    return NULL;
+}
+
+static const char *set_certificate(WOLFSSL_CTX *ssl, const char *certificate_file,
+                                   const char *key_file)
+{
     if (wolfSSL_CTX_use_certificate_chain_file(ssl, certificate_file) != WOLFSSL_SUCCESS)
         return readable(certificate_file) ? "the certificate file holds no PEM certificate"
                                           : "the certificate file cannot be read";
@@ -74,25 +82,52 @@ static const char *set_up(WOLFSSL_CTX *ssl, const char *certificate_file, const 
                                   : "the key file cannot be read";
     if (wolfSSL_CTX_check_private_key(ssl) != WOLFSSL_SUCCESS)
         return "the key is not that of the certificate";
-    wolfSSL_CTX_SetIORecv(ssl, take);
-    wolfSSL_CTX_SetIOSend(ssl, give);
     return NULL;
 }
 
-struct tp_tls_context *tp_tls_context_create(const char *certificate_file, const char *key_file,
-                                             char *error, size_t error_size)
+static struct tp_tls_context *create(WOLFSSL_METHOD *method)
 {
     struct tp_tls_context *context = calloc(1, sizeof *context);
 
     TP_ASSERT(context != NULL);
     wolfSSL_Init(); /* counted by the library: as often as wolfSSL_Cleanup */
-    context->ssl = wolfSSL_CTX_new(wolfSSLv23_server_method());
+    context->ssl = wolfSSL_CTX_new(method);
     TP_ASSERT(context->ssl != NULL);
-    const char *why = set_up(context->ssl, certificate_file, key_file);
+    return context;
+}
+
+struct tp_tls_context *tp_tls_context_create(const char *certificate_file, const char *key_file,
+                                             char *error, size_t error_size)
+{
+    struct tp_tls_context *context = create(wolfSSLv23_server_method());
+    const char *why = set_up(context->ssl);
+
+    if (why == NULL)
+        why = set_certificate(context->ssl, certificate_file, key_file);
     if (why == NULL)
         return context;
     snprintf(error, error_size, "cannot serve TLS: %s (certificate %s, key %s)", why,
              certificate_file, key_file);
+    tp_tls_context_destroy(context);
+    return NULL;
+}
+
+struct tp_tls_context *tp_tls_client_context_create(const char *authorities_file, char *error,
+                                                    size_t error_size)
+{
+    struct tp_tls_context *context = create(wolfSSLv23_client_method());
+    const char *why = set_up(context->ssl);
+
+    if (authorities_file == NULL)
+        wolfSSL_CTX_set_verify(context->ssl, WOLFSSL_VERIFY_NONE, NULL);
+    else if (why == NULL && wolfSSL_CTX_load_verify_locations(context->ssl, authorities_file,
+                                                              NULL) != WOLFSSL_SUCCESS)
+        why = readable(authorities_file) ? "the file of authorities holds no PEM certificate"
+                                         : "the file of authorities cannot be read";
+    if (why == NULL)
+        return context;
+    snprintf(error, error_size, "cannot speak TLS: %s (%s)", why,
+             authorities_file == NULL ? "none" : authorities_file);
     tp_tls_context_destroy(context);
     return NULL;
 }
@@ -124,6 +159,22 @@ struct tp_tls *tp_tls_create(struct tp_tls_context *context, tp_tls_sink *sink, 
     wolfSSL_SetIOWriteCtx(tls->ssl, tls);
     /* Who offers only others is served all the same: all that can come of it is an error. */
     wolfSSL_UseALPN(tls->ssl, protocol, sizeof protocol - 1, WOLFSSL_ALPN_CONTINUE_ON_MISMATCH);
+    return tls;
+}
+
+struct tp_tls *tp_tls_create_client(struct tp_tls_context *context, const char *host,
+                                    tp_tls_sink *sink, void *user)
+{
+    struct tp_tls *tls = tp_tls_create(context, sink, user);
+
+    if (tls == NULL || host == NULL)
+        return tls;
+    if (wolfSSL_UseSNI(tls->ssl, WOLFSSL_SNI_HOST_NAME, host, (unsigned short)strlen(host)) !=
+            WOLFSSL_SUCCESS ||
+        wolfSSL_check_domain_name(tls->ssl, host) != WOLFSSL_SUCCESS) {
+        tp_tls_destroy(tls);
+        return NULL;
+    }
     return tls;
 }
 
