@@ -74,7 +74,7 @@ const kinds = {
     teleportald: {
         command: ({ port, data, cores, options }) => [
             path.join(build, 'teleportald'),
-            [`--listen=127.0.0.1:${port}`, `--data=${data}`, `--cores=${cores}`, '--public-metrics=on',
+            [`--listen=127.0.0.1:${port}`, `--data=${data}`, `--cores=${cores}`, '--public-metrics=on', '--admin=off',
                 '--rate-limits=off', '--drain-seconds=0', ...options],
         ],
         args: dialect => ['--metrics', ...(dialect === 'teleportal'

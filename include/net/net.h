@@ -77,6 +77,12 @@ TP_MUST_CHECK enum tp_status tp_net_listen(struct tp_net *net, const char *addre
 /* As above, for clients that speak TLS; borrows `tls`. */
 TP_MUST_CHECK enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
                                                struct tp_tls_context *tls, uint16_t *port);
+/* For this net alone: an address that somebody else listens on is refused (EADDRINUSE). Connections
+ * that come this way say so (tp_connection_door), and connection_count_max is not for them: up to
+ * TP_NET_DOOR_COUNT_MAX are taken however many others there are, what is more is closed unheard. */
+TP_MUST_CHECK enum tp_status tp_net_listen_alone(struct tp_net *net, const char *address,
+                                                 uint8_t door, uint16_t *port);
+#define TP_NET_DOOR_COUNT_MAX 64u
 /* Takes a socket that listens already, from the service manager. */
 void tp_net_listen_fd(struct tp_net *net, int fd);
 /* From then on answers say "Connection: close" as well. */
@@ -144,6 +150,8 @@ void tp_connection_abandon(struct tp_connection *connection);
 void tp_connection_set_user(struct tp_connection *connection, void *user);
 void *tp_connection_user(const struct tp_connection *connection);
 
+/* Where it came in: as given to tp_net_listen_alone, else 0. */
+uint8_t tp_connection_door(const struct tp_connection *connection);
 bool tp_connection_is_websocket(const struct tp_connection *connection);
 uint64_t
 tp_connection_sent_ns(const struct tp_connection *connection); /* when a message was last queued */

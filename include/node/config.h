@@ -38,6 +38,8 @@ struct tp_config {
     uint32_t listen_count;
     char tls_certificate[TP_CONFIG_TEXT_SIZE]; /* a path; empty: none */
     char tls_key[TP_CONFIG_TEXT_SIZE];
+    char admin[TP_CONFIG_ADDRESS_SIZE]; /* empty: no management listener */
+    char admin_token_file[TP_CONFIG_TEXT_SIZE];
     char config[TP_CONFIG_TEXT_SIZE]; /* empty: no file */
     char data[TP_CONFIG_TEXT_SIZE];
     uint64_t cores;      /* 0: auto, see node/cpus.h */

@@ -102,6 +102,7 @@ static void release(struct tp_connection *connection)
     drop_bytes(&connection->kept);
     tp_reactor_close(net->reactor, connection->fd);
     net->connection_count--;
+    net->door_count -= connection->door != 0;
     net->counts.closed++;
     free(connection);
 }
@@ -443,19 +444,30 @@ static void note_peer(struct tp_connection *connection)
     }
 }
 
-void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls)
+/* Each door has a number of its own, so that many clients cannot keep the operator out. */
+static bool has_place(const struct tp_net *net, uint8_t door, bool *refused)
 {
     const uint32_t max = net->limits.connection_count_max;
+    const uint32_t count = net->connection_count - net->door_count;
 
-    if (net->connection_count >= max)
-        net->counts.refused++;
-    if (net->connection_count >= max && net->connection_count - max >= TP_NET_REFUSED_COUNT_MAX) {
+    *refused = door == 0 && count >= max;
+    return door != 0 ? net->door_count < TP_NET_DOOR_COUNT_MAX
+                     : count < max || count - max < TP_NET_REFUSED_COUNT_MAX;
+}
+
+void tp_connection_open(struct tp_net *net, int fd, const struct tp_listener *by)
+{
+    bool refused;
+    const bool taken = has_place(net, by->door, &refused);
+
+    net->counts.refused += refused;
+    if (!taken) {
         tp_reactor_close(net->reactor, fd);
         return;
     }
     struct tp_connection *connection = calloc(1, sizeof *connection);
     TP_ASSERT(connection != NULL);
-    if (tls != NULL && !tp_connection_secure(connection, tls)) {
+    if (by->tls != NULL && !tp_connection_secure(connection, by->tls)) {
         net->counts.refused++;
         tp_reactor_close(net->reactor, fd);
         free(connection);
@@ -463,7 +475,8 @@ void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls)
     }
     connection->net = net;
     connection->fd = fd;
-    connection->refused = net->connection_count >= max;
+    connection->refused = refused;
+    connection->door = by->door;
     connection->receive.done = received;
     connection->send.done = sent;
     connection->received_ns = connection->progress_ns = tp_reactor_now_ns(net->reactor);
@@ -474,6 +487,7 @@ void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls)
     note_peer(connection);
     tp_link_insert(&net->connections, &connection->link);
     net->connection_count++;
+    net->door_count += by->door != 0;
     net->counts.accepted++;
     set_timer(connection, now_ns(connection) + net->limits.header_time_ns);
     adjust(connection);
@@ -625,6 +639,11 @@ void tp_connection_set_user(struct tp_connection *connection, void *user)
 void *tp_connection_user(const struct tp_connection *connection)
 {
     return connection->user;
+}
+
+uint8_t tp_connection_door(const struct tp_connection *connection)
+{
+    return connection->door;
 }
 
 bool tp_connection_is_websocket(const struct tp_connection *connection)

@@ -81,6 +81,7 @@ struct tp_connection {
     uint16_t close_code;
     uint8_t state;
     uint8_t blocks;
+    uint8_t door;
     bool heard : 1;      /* the handler knows it */
     bool reported : 1;   /* `closed` was called */
     bool refused : 1;    /* over the limit: 503 */
@@ -106,6 +107,7 @@ struct tp_listener {
     struct tp_timer retry;
     int fd;
     struct tp_tls_context *tls; /* NULL: plain */
+    uint8_t door;
     bool stopping;
 };
 
@@ -121,6 +123,7 @@ struct tp_net {
     struct tp_link to_work;
     struct tp_timer work_timer;
     uint32_t connection_count;
+    uint32_t door_count; /* of them, those that came by a door of their own */
     bool draining;
     uint64_t joined_size; /* capacity of all messages half received */
     struct tp_frame *ping;
@@ -140,7 +143,7 @@ void tp_bytes_append(struct tp_bytes **bytes, const uint8_t *data, size_t size);
 void tp_bytes_reserve(struct tp_bytes **bytes, size_t size);
 
 /* connection.c */
-void tp_connection_open(struct tp_net *net, int fd, struct tp_tls_context *tls);
+void tp_connection_open(struct tp_net *net, int fd, const struct tp_listener *by);
 void tp_connection_take(struct tp_connection *connection, uint8_t *data, size_t size);
 void tp_connection_end(struct tp_connection *connection, uint16_t code);
 void tp_connection_leave(struct tp_connection *connection, uint16_t code);

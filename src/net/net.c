@@ -97,7 +97,7 @@ static void accepted(struct tp_io *io, int32_t result, uint32_t flags)
     if (result >= 0 && listener->stopping)
         tp_reactor_close(net->reactor, result);
     else if (result >= 0)
-        tp_connection_open(net, result, listener->tls);
+        tp_connection_open(net, result, listener);
     if (flags & TP_IO_MORE)
         return;
 
@@ -165,14 +165,14 @@ static bool split_address(const char *address, char *host, const char **port)
            atoi(*port) <= 65535;
 }
 
-static int open_listener(const struct addrinfo *info)
+static int open_listener(const struct addrinfo *info, bool shared)
 {
     const int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
         return -1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int)) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){shared}, sizeof(int)) != 0 ||
         bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
         const int error = errno;
         close(fd);
@@ -196,8 +196,8 @@ static uint16_t port_of(int fd)
     return ntohs(address.any.sa_family == AF_INET6 ? address.in6.sin6_port : address.in4.sin_port);
 }
 
-enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
-                                 struct tp_tls_context *tls, uint16_t *port)
+static enum tp_status listen_at(struct tp_net *net, const char *address, struct tp_tls_context *tls,
+                                uint8_t door, uint16_t *port)
 {
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
@@ -212,18 +212,32 @@ enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
             errno = EADDRNOTAVAIL;
         return TP_IO;
     }
-    const int fd = open_listener(found);
+    const int fd = open_listener(found, door == 0);
     freeaddrinfo(found);
     if (fd < 0)
         return TP_IO;
     *port = port_of(fd);
-    listen_on(net, fd)->tls = tls;
+    struct tp_listener *listener = listen_on(net, fd);
+    listener->tls = tls;
+    listener->door = door;
     return TP_OK;
 }
 
 enum tp_status tp_net_listen(struct tp_net *net, const char *address, uint16_t *port)
 {
-    return tp_net_listen_tls(net, address, NULL, port);
+    return listen_at(net, address, NULL, 0, port);
+}
+
+enum tp_status tp_net_listen_tls(struct tp_net *net, const char *address,
+                                 struct tp_tls_context *tls, uint16_t *port)
+{
+    return listen_at(net, address, tls, 0, port);
+}
+
+enum tp_status tp_net_listen_alone(struct tp_net *net, const char *address, uint8_t door,
+                                   uint16_t *port)
+{
+    return listen_at(net, address, NULL, door, port);
 }
 
 void tp_net_stop_listening(struct tp_net *net)

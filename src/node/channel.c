@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "node/admin.h"
 #include "node/server.h"
 #include "node/stream.h"
 
@@ -89,7 +90,7 @@ struct tp_channel *tp_channel_of(const struct tp_connection *connection)
 {
     struct tp_channel *channel = tp_connection_user(connection);
 
-    return channel == NULL || channel->transport == TP_TRANSPORT_VISIT ? NULL : channel;
+    return channel == NULL || channel->transport >= TP_TRANSPORT_VISIT ? NULL : channel;
 }
 
 struct tp_client_paths tp_channel_paths(const struct tp_shard *shard)
@@ -451,9 +452,13 @@ static void on_request(void *context, struct tp_connection *connection,
 {
     struct tp_shard *shard = context;
 
+    if (tp_connection_door(connection) == TP_DOOR_ADMIN) {
+        tp_admin_request(shard, connection, request);
+        return;
+    }
     if (!request->upgrade) {
         if (!tp_stream_request(shard, connection, request))
-            tp_pages_request(shard, connection, request);
+            tp_pages_request(shard, connection, request, shard->config->public_metrics);
         return;
     }
     if (shard->phase != TP_SHARD_RUNNING) {
@@ -504,8 +509,10 @@ static void on_closed(void *context, struct tp_connection *connection, uint16_t 
     (void)code;
     tp_connection_set_user(connection, NULL);
     if (channel == NULL) {
-        if (user != NULL)
+        if (user != NULL && *(enum tp_transport *)user == TP_TRANSPORT_VISIT)
             tp_visit_closed(user);
+        else if (user != NULL)
+            tp_ask_closed(user);
         return;
     }
     channel->closing = true;

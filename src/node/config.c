@@ -13,6 +13,7 @@
 
 enum type {
     TYPE_ADDRESSES, /* HOST:PORT, several; those of a higher source replace those of a lower one */
+    TYPE_ADDRESS,   /* one of them, or off, which is empty */
     TYPE_TEXT,
     TYPE_PATHS,  /* several, separated by commas */
     TYPE_WORD,   /* any text of one line */
@@ -47,6 +48,11 @@ static const struct option options[] = {
      "PEM file with the server's certificate and those between it and the authority."},
     {"tls_key", TYPE_TEXT, AT(tls_key), 0, 0, NULL, "",
      "PEM file with the certificate's key; ECDSA is faster than RSA."},
+    {"admin", TYPE_ADDRESS, AT(admin), 0, 0, NULL, "127.0.0.1:9180",
+     "Address to manage the server at: metrics, status, health, and the API below /v1."},
+    {"admin_token_file", TYPE_TEXT, AT(admin_token_file), 0, 0, NULL, "",
+     "File with the token that management requests must show (Authorization: Bearer); SIGHUP reads "
+     "it again. Needed for the API when auth is jwt, and for an address that others can reach."},
     {"config", TYPE_TEXT, AT(config), 0, 0, NULL, "",
      "File to read options from, one `name = value` a line."},
     {"data", TYPE_TEXT, AT(data), 0, 0, NULL, "./teleportald-data",
@@ -196,6 +202,9 @@ static void describe(const struct option *option, char *out, size_t size)
     case TYPE_ADDRESSES:
         snprintf(out, size, "HOST:PORT, or several separated by commas");
         return;
+    case TYPE_ADDRESS:
+        snprintf(out, size, "HOST:PORT or off");
+        return;
     case TYPE_TEXT:
         snprintf(out, size, "a path of at most %u bytes", TP_CONFIG_TEXT_SIZE - 1);
         return;
@@ -319,6 +328,17 @@ static bool add_addresses(struct tp_config *config, const char *value)
     }
 }
 
+static bool store_address(char *out, const char *value)
+{
+    const bool is_off = strcmp(value, "off") == 0;
+    const bool is_tls = strncmp(value, TP_CONFIG_TLS, sizeof TP_CONFIG_TLS - 1) == 0;
+
+    if (!is_off && (is_tls || !address_is_good(value, strlen(value))))
+        return false;
+    strcpy(out, is_off ? "" : value);
+    return true;
+}
+
 static bool url_path_is_good(const char *value)
 {
     const size_t size = strlen(value);
@@ -374,6 +394,8 @@ static bool store_value(const struct option *option, struct tp_config *config, c
     switch (option->type) {
     case TYPE_ADDRESSES:
         return add_addresses(config, value);
+    case TYPE_ADDRESS:
+        return store_address(field(option, config), value);
     case TYPE_TEXT:
     case TYPE_PATHS:
     case TYPE_WORD:
@@ -635,6 +657,9 @@ static void print_value(const struct option *option, struct tp_config *config, F
         for (uint32_t i = 0; i < config->listen_count; i++)
             fprintf(out, "%s%s", i > 0 ? ", " : "", config->listen[i]);
         break;
+    case TYPE_ADDRESS:
+        fputs(*(const char *)at == '\0' ? "off" : at, out);
+        break;
     case TYPE_TEXT:
     case TYPE_PATHS:
     case TYPE_WORD:
@@ -717,6 +742,15 @@ static void print_config(struct tp_config *config, FILE *out)
     free(standard);
 }
 
+/* An address that only this machine reaches; by its look, no name is resolved. */
+static bool is_loopback(const char *address)
+{
+    const size_t host_size = strcspn(address, ":");
+
+    return (strncmp(address, "127.", 4) == 0 && strspn(address, "0123456789.") == host_size) ||
+           strncmp(address, "[::1]:", 6) == 0 || strncmp(address, "localhost:", 10) == 0;
+}
+
 /* The config file's name, which the command line or the environment tells, is needed before the
  * file is read, and the file before the others, which may override it: so they are read twice. */
 enum tp_config_result tp_config_load(int argc, char *const argv[], struct tp_config *config,
@@ -754,6 +788,14 @@ enum tp_config_result tp_config_load(int argc, char *const argv[], struct tp_con
     if (config->auth == TP_CONFIG_AUTH_JWT && config->jwt_secret[0] == '\0' &&
         config->jwt_secret_file[0] == '\0' && config->jwks_file[0] == '\0') {
         refuse(config, "auth = jwt needs keys: jwt_secret_file, jwks_file or jwt_secret");
+        return TP_CONFIG_ERROR;
+    }
+    if (config->admin[0] != '\0' && config->admin_token_file[0] == '\0' &&
+        !is_loopback(config->admin)) {
+        refuse(config,
+               "option admin cannot be \"%.200s\" without admin_token_file: others could "
+               "manage the server",
+               config->admin);
         return TP_CONFIG_ERROR;
     }
     if (request == REQUEST_PRINT) {

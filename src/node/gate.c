@@ -57,6 +57,16 @@ static bool add_secret(struct tp_keys *keys, struct tp_slice secret, bool *weak,
     return tp_keys_add_secret(keys, secret, error, error_size);
 }
 
+/* Editors add one. */
+static struct tp_slice without_line_end(struct tp_slice text)
+{
+    if (text.size > 0 && text.data[text.size - 1] == '\n')
+        text.size--;
+    if (text.size > 0 && text.data[text.size - 1] == '\r')
+        text.size--;
+    return text;
+}
+
 static bool add_file(struct tp_keys *keys, const char *path, bool is_secret, bool *weak,
                      char *error, size_t error_size)
 {
@@ -67,10 +77,8 @@ static bool add_file(struct tp_keys *keys, const char *path, bool is_secret, boo
     if (!read_file(path, size_max, &bytes, error, error_size))
         return false;
     struct tp_slice text = tp_buffer_slice(&bytes);
-    if (is_secret && text.size > 0 && text.data[text.size - 1] == '\n') /* editors add one */
-        text.size--;
-    if (is_secret && text.size > 0 && text.data[text.size - 1] == '\r')
-        text.size--;
+    if (is_secret)
+        text = without_line_end(text);
     const bool good = is_secret ? add_secret(keys, text, weak, why, sizeof why)
                                 : tp_keys_add_jwks(keys, text, why, sizeof why);
     if (!good)
@@ -111,6 +119,31 @@ bool tp_gate_load(const struct tp_config *config, struct tp_keys *keys, bool *we
     return (secret.size == 0 || add_secret(keys, secret, weak, error, error_size)) &&
            add_files(keys, config->jwt_secret_file, true, weak, error, error_size) &&
            add_files(keys, config->jwks_file, false, weak, error, error_size);
+}
+
+bool tp_admin_token_load(const struct tp_config *config, struct tp_admin_token *token, char *error,
+                         size_t error_size)
+{
+    const char *path = config->admin_token_file;
+    struct tp_buffer bytes;
+
+    *token = (struct tp_admin_token){0};
+    if (config->admin[0] == '\0' || path[0] == '\0')
+        return true;
+    if (!read_file(path, TP_ADMIN_TOKEN_SIZE_MAX + 2, &bytes, error, error_size))
+        return false;
+    const struct tp_slice text = without_line_end(tp_buffer_slice(&bytes));
+    token->given = text.size >= TP_ADMIN_TOKEN_SIZE_MIN && text.size <= TP_ADMIN_TOKEN_SIZE_MAX;
+    for (size_t i = 0; i < text.size; i++) /* what fits into a header line */
+        token->given &= text.data[i] > ' ' && text.data[i] < 0x7f;
+    if (token->given)
+        tp_sha256(text, token->digest);
+    else
+        snprintf(error, error_size, "%.500s is no token: it takes %u to %u visible characters",
+                 path, TP_ADMIN_TOKEN_SIZE_MIN, TP_ADMIN_TOKEN_SIZE_MAX);
+    memset(bytes.data, 0, bytes.size);
+    tp_buffer_finish(&bytes);
+    return token->given;
 }
 
 void tp_gate_init(struct tp_gate *gate, const struct tp_config *config, struct tp_keys *keys)

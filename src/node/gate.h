@@ -11,6 +11,7 @@
  * of its own, by letter. */
 #pragma once
 
+#include "base/hash.h"
 #include "guard/grant.h"
 #include "guard/keys.h"
 #include "node/config.h"
@@ -25,6 +26,15 @@ struct tp_work_op;
 
 /* Verdicts that a shard remembers; the next one with the same place replaces. */
 #define TP_GATE_VERDICT_COUNT 1024u
+
+/* What management requests show (node/admin.h). Only a digest is kept: to compare it tells nothing
+ * about the token. */
+struct tp_admin_token {
+    bool given;
+    uint8_t digest[TP_SHA256_SIZE];
+};
+#define TP_ADMIN_TOKEN_SIZE_MIN 16u /* bytes; what is shorter can be guessed */
+#define TP_ADMIN_TOKEN_SIZE_MAX 4096u
 
 enum tp_gate_answer {
     TP_GATE_ADMITTED,
@@ -56,6 +66,10 @@ struct tp_gate {
  * sentence. `weak` is set when a secret is short enough to be guessed. */
 bool tp_gate_load(const struct tp_config *config, struct tp_keys *keys, bool *weak, char *error,
                   size_t error_size);
+
+/* The management token, from the file that the config names. False: as above. */
+bool tp_admin_token_load(const struct tp_config *config, struct tp_admin_token *token, char *error,
+                         size_t error_size);
 
 /* `keys` is heap memory, or NULL for auth = anonymous; the gate takes it. */
 void tp_gate_init(struct tp_gate *gate, const struct tp_config *config, struct tp_keys *keys);

@@ -4,6 +4,7 @@
  *                         ◄── SEND, BROADCAST, AUDIENCE, CLOSE, PAUSE, RESUME, NOTIFY, LEFT ──
  *     any                 ── MOVE ──►  any           a connection changes its thread
  *     any                 ── POST ──►  a stream's shard ── POSTED ──►  back    (node/stream.h)
+ *     shard 0             ── ASK ──►  any ── ANSWER ──► back                  (node/admin.h)
  *     main                ── KEYS, STOP ──►  every shard ── STOPPED ──► main
  *
  * Pointers in a letter are names: only the shard that they belong to follows them. A subscription
@@ -19,7 +20,9 @@ struct tp_document;
 struct tp_subscription;
 struct tp_channel;
 struct tp_keys;
+struct tp_admin_token;
 struct tp_visit;
+struct tp_ask;
 
 enum tp_letter_kind {
     TP_LETTER_HOME = 1, /* read: the block goes back into its writer's pool */
@@ -40,6 +43,8 @@ enum tp_letter_kind {
     TP_LETTER_KEYS, /* the letter is heap memory: its reader frees it */
     TP_LETTER_POST, /* bytes: the stream's id, the holder, the body */
     TP_LETTER_POSTED,
+    TP_LETTER_ASK,
+    TP_LETTER_ANSWER,
     TP_LETTER_STOP,
     TP_LETTER_STOPPED,
 };
@@ -54,7 +59,8 @@ struct tp_shard_letter {
         *outpost;               /* JOIN: the stand-in here; BROADCAST, RESUME: the stand-in there */
     struct tp_channel *channel; /* MOVE */
     struct tp_visit *visit;     /* POST, POSTED */
-    uint64_t id;                /* POSTED: the message that was not answered */
+    struct tp_ask *ask;         /* ASK, ANSWER */
+    uint64_t id;                /* POSTED: the message that was not answered; ANSWER: a count */
     union {
         struct tp_message message; /* SAID; its slices point into bytes */
         struct tp_peer peer;       /* JOIN: the first part of it */
@@ -65,10 +71,10 @@ struct tp_shard_letter {
     uint32_t reason;      /* CLOSE: enum tp_close_reason */
     bool behind;          /* READY */
     uint8_t rights;       /* RIGHTS */
-    bool recheck;         /* KEYS: existing connections, too */
-    struct tp_keys *keys; /* KEYS: the reader's from now on */
-    uint32_t outcome;     /* POSTED */
-    uint32_t key_size;    /* JOIN; POST: of the holder */
+    struct tp_keys *keys; /* KEYS: the reader's from now on; NULL: nobody asks for any */
+    struct tp_admin_token *admin_token; /* KEYS, to shard 0: as keys */
+    uint32_t outcome;                   /* POSTED */
+    uint32_t key_size;                  /* JOIN; POST: of the holder */
     uint32_t bytes_size;
     uint8_t bytes[];
 };

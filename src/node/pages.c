@@ -15,12 +15,11 @@ static bool is_method(const struct tp_http_request *request, const char *method)
 }
 
 void tp_pages_request(struct tp_shard *shard, struct tp_connection *connection,
-                      const struct tp_http_request *request)
+                      const struct tp_http_request *request, bool open)
 {
     struct tp_buffer page = tp_buffer_growing(TP_PAGE_SIZE_MAX);
     struct tp_slice head = TP_SLICE("Cache-Control: no-store\r\n");
     const char *type = "text/plain; charset=utf-8";
-    const bool open = shard->config->public_metrics;
     struct tp_observed observed;
     unsigned status = 200;
 

@@ -153,9 +153,12 @@ static void recheck_one(void *context, struct tp_connection *connection)
     tp_channel_close(channel, TP_CLOSE_UNAUTHORIZED);
 }
 
-void tp_passes_recheck(struct tp_shard *shard)
+uint64_t tp_passes_recheck(struct tp_shard *shard)
 {
+    const uint64_t before = shard->counters.tokens_ended;
+
     tp_net_each(shard->net, recheck_one, shard);
+    return shard->counters.tokens_ended - before;
 }
 
 /* ---- refusing -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "net/tls.h"
+#include "node/admin.h"
 #include "node/compact.h"
 #include "node/cpus.h"
 #include "node/notify.h"
@@ -35,6 +36,7 @@ struct tp_server {
     struct tp_config config;
     struct tp_log log;
     struct tp_keys keys; /* as read at the start */
+    struct tp_admin_token admin_token;
     struct shard_slot *slots;
     uint32_t shard_count;
     struct tp_post *post;
@@ -56,8 +58,10 @@ struct tp_server {
     uint32_t opened; /* shards that have finished opening */
     uint32_t ended;  /* shards whose loop has ended; they keep their memory until all have */
     bool failed;
-    char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE]; /* with the real ports */
-    struct tp_tls_context *tls;                                      /* NULL: nowhere */
+    struct tp_tls_context *tls; /* NULL: nowhere */
+    /* with the real ports */
+    char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE];
+    char admin[TP_CONFIG_ADDRESS_SIZE];
 };
 
 /* ---- what shards ask ----------------------------------------------------------------------------
@@ -157,23 +161,39 @@ static const char *tls_address(const char *address)
     return strncmp(address, TP_CONFIG_TLS, size) == 0 ? address + size : NULL;
 }
 
+/* Port 0 becomes a number: the first shard's is for all. */
+static void set_port(char address[TP_CONFIG_ADDRESS_SIZE], uint16_t port)
+{
+    char *colon = strrchr(address, ':');
+
+    snprintf(colon + 1, TP_CONFIG_ADDRESS_SIZE - (size_t)(colon + 1 - address), "%u", port);
+}
+
 static bool listen_all(struct tp_server *server, struct shard_slot *slot)
 {
-    for (uint32_t i = 0; i < server->config.listen_count; i++) {
-        char *address = server->listen[i];
-        const char *const tls = tls_address(address);
-        uint16_t port = 0;
+    uint16_t port = 0;
 
-        if (tp_net_listen_tls(slot->shard.net, tls != NULL ? tls : address,
+    for (uint32_t i = 0; i < server->config.listen_count; i++) {
+        const char *const tls = tls_address(server->listen[i]);
+        if (tp_net_listen_tls(slot->shard.net, tls != NULL ? tls : server->listen[i],
                               tls != NULL ? server->tls : NULL, &port) != TP_OK) {
             snprintf(slot->error, sizeof slot->error,
                      "cannot listen on %s: %s; choose another address with --listen HOST:PORT",
-                     address, strerror(errno));
+                     server->listen[i], strerror(errno));
             return false;
         }
-        char *colon = strrchr(address, ':'); /* the first shard's answer to port 0 is for all */
-        snprintf(colon + 1, sizeof server->listen[i] - (size_t)(colon + 1 - address), "%u", port);
+        set_port(server->listen[i], port);
     }
+    if (slot->shard.index > 0 || server->admin[0] == '\0')
+        return true;
+    if (tp_net_listen_alone(slot->shard.net, server->admin, TP_DOOR_ADMIN, &port) != TP_OK) {
+        snprintf(slot->error, sizeof slot->error,
+                 "cannot listen on %s for management: %s; choose another address with --admin "
+                 "HOST:PORT, or --admin off",
+                 server->admin, strerror(errno));
+        return false;
+    }
+    set_port(server->admin, port);
     return true;
 }
 
@@ -281,6 +301,7 @@ static void start_shards(struct tp_server *server, const int cpus[])
         struct shard_slot *slot = &server->slots[i];
         tp_shard_init(&slot->shard, server, &server->config, i, server->shard_count, cpus[i]);
         tp_gate_init(&slot->shard.gate, &server->config, copy_keys(server, &server->keys));
+        slot->shard.admin_token = server->admin_token;
         TP_ASSERT(pthread_create(&slot->thread, NULL, shard_thread, slot) == 0);
         slot->started = true;
         pthread_mutex_lock(&server->mutex);
@@ -306,6 +327,8 @@ static void say_ready(struct tp_server *server)
         fprintf(stderr, "%s %s%s", i == 0 ? "" : ",", tls != NULL ? "https://" : "http://",
                 tls != NULL ? tls : server->listen[i]);
     }
+    if (server->admin[0] != '\0')
+        fprintf(stderr, ", managed at http://%s", server->admin);
     fprintf(stderr, " (%u core%s, data in %s)\n", server->shard_count,
             server->shard_count == 1 ? "" : "s", server->config.data);
     tp_notify_ready("serving");
@@ -337,30 +360,46 @@ static void send_stop(struct tp_server *server, struct tp_reactor *reactor)
     tp_reactor_wait(reactor);
 }
 
-/* Reads the keys again. Connections stay: their tokens were good when they came. */
+/* `keys` and `token`: read again; NULL: there are none. */
+static void send_keys(struct tp_server *server, struct tp_reactor *reactor,
+                      const struct tp_keys *keys, const struct tp_admin_token *token)
+{
+    for (uint32_t i = 0; i < server->shard_count; i++) {
+        struct tp_shard_letter *letter = calloc(1, sizeof *letter);
+        TP_ASSERT(letter != NULL);
+        letter->letter.kind = TP_LETTER_KEYS;
+        letter->keys = copy_keys(server, keys);
+        if (token != NULL && i == 0) {
+            letter->admin_token = malloc(sizeof *token);
+            TP_ASSERT(letter->admin_token != NULL);
+            *letter->admin_token = *token;
+        }
+        tp_link_init(&letter->letter.link);
+        tp_post_send(reactor, i, &letter->letter);
+    }
+    tp_reactor_stay_awake(reactor);
+    tp_reactor_wait(reactor);
+}
+
+/* Reads keys and the management token again. Connections stay: their tokens were good when they
+ * came. */
 static void reload(struct tp_server *server, struct tp_reactor *reactor)
 {
+    const bool has_keys = server->config.auth != TP_CONFIG_AUTH_ANONYMOUS;
     struct tp_keys *keys = calloc(1, sizeof *keys);
+    struct tp_admin_token token;
     char error[TP_CONFIG_ERROR_SIZE] = "";
 
     TP_ASSERT(keys != NULL);
-    if (server->config.auth == TP_CONFIG_AUTH_ANONYMOUS) {
-        tp_log(&server->log, TP_LOG_INFO, "nothing to reload",
-               tp_log_text("reason", "auth is anonymous"));
-    } else if (!load_keys(server, keys, error, sizeof error)) {
+    if (!load_keys(server, keys, error, sizeof error) ||
+        !tp_admin_token_load(&server->config, &token, error, sizeof error)) {
         tp_log(&server->log, TP_LOG_ERROR, "keys not reloaded", tp_log_text("reason", error),
                tp_log_text("kept", "those read before"));
+    } else if (!has_keys && !token.given) {
+        tp_log(&server->log, TP_LOG_INFO, "nothing to reload",
+               tp_log_text("reason", "auth is anonymous"));
     } else {
-        for (uint32_t i = 0; i < server->shard_count; i++) {
-            struct tp_shard_letter *letter = calloc(1, sizeof *letter);
-            TP_ASSERT(letter != NULL);
-            letter->letter.kind = TP_LETTER_KEYS;
-            letter->keys = copy_keys(server, keys);
-            tp_link_init(&letter->letter.link);
-            tp_post_send(reactor, i, &letter->letter);
-        }
-        tp_reactor_stay_awake(reactor);
-        tp_reactor_wait(reactor);
+        send_keys(server, reactor, keys, token.given ? &token : NULL);
         tp_log(&server->log, TP_LOG_INFO, "keys reloaded", tp_log_number("keys", keys->count),
                tp_log_number("skipped", keys->skipped));
     }
@@ -473,6 +512,7 @@ static int run(struct tp_server *server)
     server->node_tag = (uint32_t)random[0] << 24 | (uint32_t)random[1] << 16 |
                        (uint32_t)random[2] << 8 | random[3];
     memcpy(server->listen, server->config.listen, sizeof server->listen);
+    memcpy(server->admin, server->config.admin, sizeof server->admin);
     server->log = tp_log_init((enum tp_log_level)server->config.log_level, server->config.log_json);
 
     server->shard_count = tp_cpu_list((uint32_t)server->config.cores, cpus);
@@ -483,7 +523,8 @@ static int run(struct tp_server *server)
     if (error[0] != 0) /* a warning: it works, but not as far as configured */
         tp_log(&server->log, TP_LOG_WARN, "limit", tp_log_text("reason", error));
     if (!load_keys(server, &server->keys, error, sizeof error) ||
-        !load_certificate(server, error, sizeof error))
+        !load_certificate(server, error, sizeof error) ||
+        !tp_admin_token_load(&server->config, &server->admin_token, error, sizeof error))
         return fail(error);
     if (!open_engine(server, error, sizeof error))
         return fail(error);

@@ -1,4 +1,5 @@
 /* One core's thread: its loop, and its orderly end. */
+#include "node/admin.h"
 #include "node/server.h"
 #include "node/stream.h"
 
@@ -99,14 +100,16 @@ void tp_shard_stop(struct tp_shard *shard)
 static void close_one(void *context, struct tp_connection *connection)
 {
     struct tp_shard *shard = context;
-    const enum tp_transport *user = tp_connection_user(connection);
+    enum tp_transport *user = tp_connection_user(connection);
     struct tp_channel *channel = tp_channel_of(connection);
 
     if (shard->close_left == 0 || (channel != NULL && channel->closing))
         return;
     if (channel == NULL) {
-        if (user != NULL)
+        if (user != NULL && *user == TP_TRANSPORT_VISIT)
             tp_visit_abandon((struct tp_visit *)user);
+        else if (user != NULL)
+            tp_ask_abandon((struct tp_ask *)user);
         else
             tp_connection_abort(connection);
         return;

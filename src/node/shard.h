@@ -51,7 +51,9 @@ enum tp_transport {
     TP_TRANSPORT_WEBSOCKET,
     TP_TRANSPORT_STREAM, /* GET /sse */
     TP_TRANSPORT_ONCE,   /* POST /message */
-    TP_TRANSPORT_VISIT,  /* no channel: a POST /sse that waits for its answer (node/stream.h) */
+    /* no channel: */
+    TP_TRANSPORT_VISIT, /* a POST /sse that waits for its answer (node/stream.h) */
+    TP_TRANSPORT_ASK,   /* a management request that waits (node/admin.h) */
 };
 
 struct tp_shard {
@@ -75,8 +77,9 @@ struct tp_shard {
     struct tp_session_limits limits;
     struct tp_session_env env;
     struct tp_gate gate;
-    struct tp_rate *rate;         /* NULL: rate_limits = off */
-    struct tp_refusals *refusals; /* pass.c; NULL until there was one */
+    struct tp_admin_token admin_token; /* of shard 0 */
+    struct tp_rate *rate;              /* NULL: rate_limits = off */
+    struct tp_refusals *refusals;      /* pass.c; NULL until there was one */
 
     struct tp_document *documents;         /* uthash, by name key: owned ones and outposts */
     struct tp_link idle;                   /* owned documents without peers, longest idle first */
@@ -260,8 +263,8 @@ void tp_channel_deny(struct tp_channel *channel, struct tp_subscription *subscri
 void tp_refusal_note(struct tp_channel *channel, struct tp_slice document);
 bool tp_refusal_noted(const struct tp_channel *channel, struct tp_slice document);
 void tp_refusals_finish(struct tp_shard *shard);
-/* Closes the connections whose key is none of ours any more. */
-void tp_passes_recheck(struct tp_shard *shard);
+/* Closes the connections whose key is none of ours any more; returns how many. */
+uint64_t tp_passes_recheck(struct tp_shard *shard);
 
 /* document.c - the table of documents, sessions and their effects */
 #define TP_DOCUMENT_KEY_SIZE_MAX (2 * TP_CLIENT_NAME_SIZE_MAX + 1)
@@ -310,5 +313,6 @@ void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *messag
 enum tp_outbox_class tp_deliver_class(enum tp_message_kind kind);
 
 /* pages.c */
+/* `open`: metrics and status are shown, too. */
 void tp_pages_request(struct tp_shard *shard, struct tp_connection *connection,
-                      const struct tp_http_request *request);
+                      const struct tp_http_request *request, bool open);

@@ -2,6 +2,7 @@
  * owned by the connection's shard, by letter when it is not. */
 #include <stdlib.h>
 
+#include "node/admin.h"
 #include "node/server.h"
 #include "node/stream.h"
 
@@ -345,6 +346,17 @@ static void read_as_owner(struct tp_shard *shard, struct tp_shard_letter *letter
     }
 }
 
+/* What main has read again. */
+static void read_keys(struct tp_shard *shard, struct tp_shard_letter *letter)
+{
+    if (letter->keys != NULL)
+        tp_gate_replace_keys(&shard->gate, letter->keys);
+    if (letter->admin_token != NULL)
+        shard->admin_token = *letter->admin_token;
+    free(letter->admin_token);
+    free(letter);
+}
+
 void tp_shard_letter(void *context, struct tp_letter *base)
 {
     struct tp_shard *shard = context;
@@ -400,14 +412,15 @@ void tp_shard_letter(void *context, struct tp_letter *base)
         tp_channel_arrived(shard, letter->channel);
         break;
     case TP_LETTER_KEYS:
-        tp_gate_replace_keys(&shard->gate, letter->keys);
-        if (letter->recheck)
-            tp_passes_recheck(shard);
-        free(letter);
+        read_keys(shard, letter);
         return;
     case TP_LETTER_POST:
     case TP_LETTER_POSTED:
         tp_stream_letter(shard, letter);
+        break;
+    case TP_LETTER_ASK:
+    case TP_LETTER_ANSWER:
+        tp_admin_letter(shard, letter);
         break;
     case TP_LETTER_STOP:
         tp_shard_stop(shard);

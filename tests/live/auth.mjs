@@ -11,7 +11,7 @@ import path from 'node:path';
 import { WebSocket } from 'ws';
 import * as Y from 'yjs';
 import { commandLine, freePort, patience, request, runToEnd, sleep, start, temporaryDirectory, until } from './harness.mjs';
-import { Raw } from './raw.mjs';
+import { Raw, upgrade } from './raw.mjs';
 import { Events, arrayOf, frameOf, framesOf, post } from './sse-client.mjs';
 import { TeleportalConnection, decode, encode, messageId } from './teleportal-client.mjs';
 import { TRaw, announce, syncStep1, unannounce, updateOf, word, writing } from './traw.mjs';
@@ -26,18 +26,6 @@ const awarenessOf = (document, id = 7, clock = 1) => ({
     update: Buffer.concat([Buffer.from([1, id, clock, 7]), Buffer.from('{"a":1}')]),
 });
 const call = (document, method, requestType = 0) => ({ type: 'rpc', document, method, requestType, requestId: 'deadbeef', payload: { method } });
-
-/** How an upgrade ends: 101, or the status of its refusal. */
-async function upgrade(url, options = {}) {
-    try {
-        const raw = await Raw.open(url, options);
-        raw.cut();
-        return 101;
-    } catch (error) {
-        if (error.status === undefined) throw error;
-        return error.status;
-    }
-}
 
 export default async suite => {
     const { cores } = suite.options;

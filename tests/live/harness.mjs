@@ -167,6 +167,13 @@ class Server {
             throw new Error(`exit ${JSON.stringify(this.exit)}\n${this.stderr.slice(-6000)}`);
     }
 
+    /** One management request: {status, headers, json, body}. */
+    async manage(method, pathname, options = {}) {
+        const answer = await request(`${this.admin}${pathname}`, { method, ...options });
+        const isJson = /^application\/json/.test(answer.headers['content-type'] ?? '');
+        return { ...answer, json: isJson && answer.body !== '' ? JSON.parse(answer.body) : null };
+    }
+
     /** kill -9. The data directory stays. */
     async crash() {
         if (!this.exit) this.signal('SIGKILL');
@@ -182,9 +189,10 @@ class Server {
 }
 
 /** The command line for `options`, and the file it needs. Exported for tests of bad command lines.
- * Rate limits are off unless a test asks for them: most of these clients are faster than people. */
+ * Rate limits are off unless a test asks for them: most of these clients are faster than people.
+ * So is the management listener, whose port only one server can have: `admin = 127.0.0.1:0`. */
 export function commandLine({ port, data, cores = 1, durability = 'os', config = {}, logLevel = 'info', extra = [] }) {
-    const settings = { public_metrics: 'on', drain_seconds: 1, rate_limits: 'off', ...config };
+    const settings = { admin: 'off', public_metrics: 'on', drain_seconds: 1, rate_limits: 'off', ...config };
     const file = path.join(temporaryDirectory('config'), 'teleportald.conf');
     fs.writeFileSync(file, Object.entries(settings).map(([key, value]) => `${key} = ${value}\n`).join(''));
     return ['--config', file, '--listen', `127.0.0.1:${port}`, '--data', data, '--cores', String(cores),
@@ -224,6 +232,7 @@ export async function start(options = {}) {
     }
     if (!isReference && !server.stderr.includes(server.address))
         await until(() => server.stderr.includes(server.address), `a line on stderr that names ${server.address}`, 1000);
+    server.admin = /managed at (http:\S+)/.exec(server.stderr)?.[1] ?? null;
     return server;
 }
 

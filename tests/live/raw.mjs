@@ -99,6 +99,18 @@ export class Raw {
     }
 }
 
+/** How an upgrade ends: 101, or the status of its refusal. */
+export async function upgrade(url, options = {}) {
+    try {
+        const raw = await Raw.open(url, options);
+        raw.cut();
+        return 101;
+    } catch (error) {
+        if (error.status === undefined) throw error;
+        return error.status;
+    }
+}
+
 /** A bare TCP connection with what it received so far in `.text`. */
 export async function tcp(port, host = '127.0.0.1') {
     const socket = net.connect(port, host);

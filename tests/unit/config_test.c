@@ -57,6 +57,7 @@ Test(config, has_a_default_for_every_option)
 
     cr_assert_eq(config.listen_count, 1);
     cr_assert_str_eq(config.listen[0], "127.0.0.1:1234");
+    cr_assert_str_eq(config.admin, "127.0.0.1:9180");
     cr_assert_str_eq(config.data, "./teleportald-data");
     cr_assert_str_eq(config.config, "");
     cr_assert_str_eq(config.teleportal_path, "/teleportal");
@@ -143,6 +144,20 @@ Test(config, ignores_variables_that_an_orchestrator_makes_up)
     cr_assert_eq(LOAD(), TP_CONFIG_RUN, "%s", config.error);
 }
 
+Test(config, has_a_management_address_of_this_machine_or_a_token_or_none)
+{
+    static const char *const good[] = {"off", "127.0.0.1:0", "127.1.2.3:9180", "[::1]:9180",
+                                       "localhost:9180"};
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        cr_assert_eq(LOAD("--admin", good[i]), TP_CONFIG_RUN, "%s", config.error);
+        cr_assert_str_eq(config.admin, i == 0 ? "" : good[i]);
+    }
+    cr_assert_eq(LOAD("--admin=0.0.0.0:9180", "--admin-token-file=token"), TP_CONFIG_RUN);
+    cr_assert_eq(LOAD("--admin=off", "--print-config"), TP_CONFIG_DONE);
+    cr_assert_not_null(strstr(printed, "\nadmin = off\n"));
+}
+
 /* What is refused, and words that its sentence must have. */
 struct refusal {
     const char *argument;
@@ -171,6 +186,11 @@ Test(config, refuses_in_one_sentence_what_it_cannot_use)
         {"--listen=::1:80", {"listen", "::1:80", "HOST:PORT"}},
         {"--listen=[]:80", {"listen", "[]:80", "HOST:PORT"}},
         {"--listen=", {"listen", "\"\"", "HOST:PORT"}},
+        {"--admin=9180", {"admin", "\"9180\"", "HOST:PORT or off"}},
+        {"--admin=tls://127.0.0.1:1", {"admin", "tls://", "HOST:PORT or off"}},
+        {"--admin=", {"admin", "\"\"", "HOST:PORT or off"}},
+        {"--admin=0.0.0.0:9180", {"admin", "0.0.0.0:9180", "without admin_token_file"}},
+        {"--admin=127.0.0.1.example:1", {"admin", "example", "without admin_token_file"}},
         {"--cors-origins=example.com", {"cors_origins", "\"example.com\"", "https://"}},
         {"--cors-origins=https://a.example/", {"cors_origins", "https://a.example/", "like"}},
         {"--cors-origins=*,https://a.example", {"cors_origins", "*,https", "like"}},

@@ -625,6 +625,41 @@ Test(net, tells_those_who_are_too_many_to_come_back)
     stop(&server);
 }
 
+Test(net, keeps_a_door_free_of_those_who_are_too_many)
+{
+    struct server server = {.limits = tp_net_limits_default};
+    uint16_t door_port = 0, again = 0;
+    char address[32];
+    server.limits.connection_count_max = 1;
+    start(&server);
+    cr_assert_eq(tp_net_listen_alone(server.net, "127.0.0.1:0", 1, &door_port), TP_OK);
+    snprintf(address, sizeof address, "127.0.0.1:%u", door_port);
+    cr_assert_eq(tp_net_listen_alone(server.net, address, 1, &again), TP_IO, "it is taken");
+    cr_assert_eq(errno, EADDRINUSE);
+    cr_assert_eq(tp_net_listen(server.net, address, &again), TP_IO, "and not shared");
+    struct inbox client = open_websocket(&server);
+    const uint16_t public_port = server.port;
+    server.port = door_port;
+
+    struct inbox staff = inbox_of(connect_client(&server));
+    say(staff.fd, TP_SLICE(REQUEST("GET /")));
+    UNTIL(&server, comes(&staff, "hello"));
+
+    server.port = public_port;
+    struct inbox third =
+        ask_until_end(&server, TP_SLICE("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    cr_assert(contains(&third, "HTTP/1.1 503 "), "the operator takes nobody's place");
+    hang_up(&staff);
+    hang_up(&client);
+    hang_up(&third);
+    UNTIL(&server, tp_net_connection_count(server.net) == 0);
+    struct inbox fourth =
+        ask_until_end(&server, TP_SLICE("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+    cr_assert(contains(&fourth, "hello"), "places are given back");
+    hang_up(&fourth);
+    stop(&server);
+}
+
 Test(net, says_close_when_it_stops_listening)
 {
     struct server server = {0};
