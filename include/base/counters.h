@@ -39,6 +39,8 @@
     X(rate_exceeded_user_document, counter, "Messages refused: too many of a user there")      \
     X(rate_delayed, counter, "Messages held back by a rate limit")                             \
     X(rate_delay, counter, "Milliseconds that messages were held back")                        \
+    X(refused_budget, counter, "Clients and documents refused because a core is full")         \
+    X(store_waits, counter, "Writers not read from because the store is behind")               \
     X(ticks_slow, counter, "Turns of the loop over 5 ms")
 
 struct tp_counters {

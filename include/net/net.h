@@ -15,6 +15,7 @@
 
 #include "base/frame.h"
 #include "base/list.h"
+#include "net/address.h"
 #include "wire/http.h"
 #include "wire/websocket.h"
 
@@ -46,21 +47,32 @@ struct tp_net_handler {
 /* Each limit's behaviour stands beside it. */
 struct tp_net_limits {
     uint32_t connection_count_max; /* more: 503 with Retry-After before the upgrade, then closed */
-    uint32_t header_size_max;      /* request head: 431 */
-    uint32_t request_size_max;     /* request body: 413 */
-    uint32_t message_size_max;     /* joined message: close 1009 */
-    uint64_t joined_size_max;      /* of all messages half received: close 1013 */
-    uint64_t outbox_size_max;      /* bytes queued: tp_connection_send says TP_FULL */
-    uint64_t header_time_ns;       /* a head must be whole, a body must go on in this time: 408 */
-    uint64_t idle_time_ns;         /* plain HTTP keep-alive without request: closed */
-    uint64_t ping_time_ns;         /* WebSocket ping after this long without anything received */
-    uint64_t dead_time_ns;         /* nothing received for this long: dropped */
-    uint64_t close_time_ns;        /* waiting for the other side's close: dropped */
+    uint32_t origin_connection_count_max; /* of one address; 0: any number; more: as above */
+    uint32_t origin_handshakes_per_s;     /* of one address; 0: any number; tp_connection_admit */
+    /* Whose word about the address of a client is believed; they have no limits of their own.
+     * Borrowed; NULL: nobody's. */
+    const struct tp_address_ranges *trusted_proxies;
+    uint32_t header_size_max;  /* request head: 431 */
+    uint32_t request_size_max; /* request body: 413 */
+    uint32_t message_size_max; /* joined message: close 1009 */
+    uint64_t joined_size_max;  /* of all messages half received: close 1013 */
+    uint64_t outbox_size_max;  /* bytes queued: tp_connection_send says TP_FULL */
+    uint64_t output_size_max;  /* of all connections; above: as if outbox_size_max were small */
+    uint64_t header_time_ns;   /* a head must be whole, a body must go on in this time: 408 */
+    uint64_t request_time_ns;  /* and head and body together in this one: 408 */
+    uint64_t idle_time_ns;     /* plain HTTP keep-alive without request: closed */
+    uint64_t ping_time_ns;     /* WebSocket ping after this long without anything received */
+    uint64_t dead_time_ns;     /* nothing received for this long: dropped */
+    uint64_t close_time_ns;    /* waiting for the other side's close: dropped */
 };
 extern const struct tp_net_limits tp_net_limits_default;
 
-/* Beyond connection_count_max this many more are told 503; above that they are closed unheard. */
+/* Beyond connection_count_max (or an origin's) this many more are told 503; above that they are
+ * closed unheard. */
 #define TP_NET_REFUSED_COUNT_MAX 64u
+
+/* While all connections together have more than output_size_max queued, one may have this much. */
+#define TP_NET_OUTBOX_SIZE_MIN (64u << 10)
 
 /* Borrows `reactor`, `pool` (frames and outboxes come from it) and `handler`; copies `limits`. */
 struct tp_net *tp_net_create(struct tp_reactor *reactor, struct tp_pool *pool,
@@ -90,6 +102,13 @@ void tp_net_stop_listening(struct tp_net *net);
 
 /* End of tick: sends what was queued. */
 void tp_net_flush(struct tp_net *net);
+
+/* Before an upgrade or a stream: may the client's address have another one? Counts it as a
+ * handshake if so. TP_FULL: answer 503. Behind a trusted proxy the address is the last one in
+ * X-Forwarded-For that is no trusted proxy's; then the connection counts as that address's from now
+ * on. */
+TP_MUST_CHECK enum tp_status tp_connection_admit(struct tp_connection *connection,
+                                                 const struct tp_http_request *request);
 
 /* Answers the request. `type` is the Content-Type, or NULL. `head` has the extra header lines, each
  * ending in CRLF, or is empty. Copies everything. Content-Length, Date and Connection are added. */
@@ -167,9 +186,16 @@ void tp_net_each(struct tp_net *net, void (*each)(void *context, struct tp_conne
                  void *context);
 /* Every connection whose socket is still ours, those that were reported closed included. */
 uint32_t tp_net_connection_count(const struct tp_net *net);
+/* Bytes queued to all connections; a frame that many share counts for each. */
+uint64_t tp_net_unsent_size(const struct tp_net *net);
+/* Memory of messages half received. */
+uint64_t tp_net_joined_size(const struct tp_net *net);
 
 struct tp_net_counts {
     uint64_t accepted, refused, upgraded, closed, requests;
+    uint64_t refused_origin;    /* an address had its maximum of connections */
+    uint64_t refused_handshake; /* an address made handshakes too fast */
+    uint64_t join_failures;     /* connections closed because joined_size_max was reached */
     uint64_t messages_in, messages_out, bytes_in, bytes_out, sends;
     uint64_t protocol_errors; /* HTTP and WebSocket */
     uint64_t tls_errors;      /* handshakes that failed, records that were not genuine */

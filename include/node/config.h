@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "guard/rate.h"
+#include "net/address.h"
 
 #define TP_CONFIG_LISTEN_COUNT_MAX 16u
 #define TP_CONFIG_ADDRESS_SIZE 280u /* a DNS name, a port, and a final NUL */
@@ -53,13 +54,22 @@ struct tp_config {
     char cors_origins[TP_CONFIG_TEXT_SIZE]; /* between single blanks; "*": any; empty: none */
     uint64_t max_message_size;              /* bytes, as are the other sizes */
     uint64_t max_update_bytes;
-    uint64_t max_connections; /* per core */
+    uint64_t max_connections;             /* per core */
+    uint64_t max_connections_per_address; /* per core; 0: any number */
+    uint64_t max_handshakes_per_address;  /* per core and second; 0: any number */
+    struct tp_address_ranges trusted_proxies;
     uint64_t session_grace_seconds;
     uint64_t store_memory;
     uint64_t session_memory; /* per core */
     uint64_t outbox_size;    /* per connection */
+    uint64_t outbox_memory;  /* per core, as are the next two */
+    uint64_t receive_memory;
+    uint64_t store_queue;
     uint64_t compact_count;
     uint64_t compact_size;
+    uint64_t request_seconds;
+    uint64_t ping_seconds;
+    uint64_t dead_seconds;
     uint64_t drain_seconds;
     uint64_t worker_threads;
     uint64_t auth;                             /* enum tp_config_auth */

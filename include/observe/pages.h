@@ -12,18 +12,23 @@
 
 /* name, kind, help, for one shard. The counts of net and of the reactor, and levels that the shard
  * knows. `/metrics` has their sums. */
-#define TP_OBSERVED_SHARD(X)                                      \
-    X(clients_active, gauge, "WebSocket clients connected now")   \
-    X(connections, gauge, "TCP connections open now")             \
-    X(sessions_pending, gauge, "Documents being loaded now")      \
-    X(session_bytes, gauge, "Memory held by open documents")      \
-    X(pool_bytes, gauge, "Memory given out by the pools")         \
-    X(turns, counter, "Turns of the loop")                        \
-    X(enters, counter, "System calls of the loop")                \
-    X(completions, counter, "Completions taken from the kernel")  \
-    X(letters_in, counter, "Letters received from other threads") \
-    X(letters_out, counter, "Letters sent to other threads")      \
-    X(wakes, counter, "Sleeping threads woken")                   \
+#define TP_OBSERVED_SHARD(X)                                                              \
+    X(clients_active, gauge, "WebSocket clients connected now")                           \
+    X(connections, gauge, "TCP connections open now")                                     \
+    X(sessions_pending, gauge, "Documents being loaded now")                              \
+    X(session_bytes, gauge, "Memory held by open documents")                              \
+    X(pool_bytes, gauge, "Memory given out by the pools")                                 \
+    X(outbox_bytes, gauge, "Bytes that wait for slow readers")                            \
+    X(receive_bytes, gauge, "Memory of messages half received")                           \
+    X(store_queue_bytes, gauge, "Bytes on their way to the disk")                         \
+    X(cores_full, gauge, "Cores that refuse new clients because their memory is used up") \
+    X(cores_connected, gauge, "Cores that have max_connections")                          \
+    X(turns, counter, "Turns of the loop")                                                \
+    X(enters, counter, "System calls of the loop")                                        \
+    X(completions, counter, "Completions taken from the kernel")                          \
+    X(letters_in, counter, "Letters received from other threads")                         \
+    X(letters_out, counter, "Letters sent to other threads")                              \
+    X(wakes, counter, "Sleeping threads woken")                                           \
     X(buffers_short, counter, "Receives that stopped because the buffer pool was empty")
 
 /* The same for the store, which the process has one of. */
@@ -38,19 +43,23 @@
     X(queued, gauge, "Operations submitted and not yet answered")
 
 /* And what net counts (struct tp_net_counts, its fields). */
-#define TP_OBSERVED_NET(X)                                                                 \
-    X(accepted, counter, "Connections accepted")                                           \
-    X(refused, counter, "Connections refused because a core had its maximum")              \
-    X(upgraded, counter, "WebSocket handshakes completed")                                 \
-    X(closed, counter, "Connections closed")                                               \
-    X(requests, counter, "HTTP requests")                                                  \
-    X(messages_in, counter, "WebSocket messages received")                                 \
-    X(messages_out, counter, "WebSocket messages sent")                                    \
-    X(bytes_in, counter, "Bytes received")                                                 \
-    X(bytes_out, counter, "Bytes sent")                                                    \
-    X(sends, counter, "Sends given to the kernel")                                         \
-    X(protocol_errors, counter, "Connections closed because the peer broke a protocol")    \
-    X(tls_errors, counter, "TLS handshakes that failed and records that were not genuine") \
+#define TP_OBSERVED_NET(X)                                                                  \
+    X(accepted, counter, "Connections accepted")                                            \
+    X(refused, counter, "Connections refused because a core had its maximum")               \
+    X(refused_origin, counter, "Connections refused because their address had its maximum") \
+    X(refused_handshake, counter, "Handshakes refused because their address made too many") \
+    X(join_failures, counter, "Connections closed because receive_memory was used up")      \
+    X(upgraded, counter, "WebSocket handshakes completed")                                  \
+    X(closed, counter, "Connections closed")                                                \
+    X(requests, counter, "HTTP requests")                                                   \
+    X(messages_in, counter, "WebSocket messages received")                                  \
+    X(messages_out, counter, "WebSocket messages sent")                                     \
+    X(bytes_in, counter, "Bytes received")                                                  \
+    X(bytes_out, counter, "Bytes sent")                                                     \
+    X(sends, counter, "Sends given to the kernel")                                          \
+    X(protocol_errors, counter, "Connections closed because the peer broke a protocol")     \
+    X(tls_errors, counter, "TLS handshakes that failed and records that were not genuine")  \
+    X(accept_failures, counter, "Times that there was no file or memory for a connection")  \
     X(slow_closed, counter, "Connections closed because the peer read nothing")
 
 #define TP_OBSERVED_FIELD(name, kind, help) uint64_t name;

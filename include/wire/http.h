@@ -27,6 +27,9 @@ struct tp_http_request {
 /* The value of the first header of that name (any case), or a slice with data NULL. */
 struct tp_slice tp_http_header(const struct tp_http_request *request, const char *name);
 
+/* The value of the last one: what the proxy nearest to us has added. */
+struct tp_slice tp_http_header_last(const struct tp_http_request *request, const char *name);
+
 /* Is `token` one of the comma-separated words in the headers of that name? Both in any case. */
 bool tp_http_header_has(const struct tp_http_request *request, const char *name, const char *token);
 

@@ -16,6 +16,23 @@ static void set_timer(struct tp_connection *connection, uint64_t at_ns)
     tp_timer_set(connection->net->reactor, &connection->timer, at_ns);
 }
 
+/* To be called when the outbox has changed. */
+static void count_outbox(struct tp_connection *connection)
+{
+    connection->net->unsent_size += connection->outbox.unsent_size - connection->counted_size;
+    connection->counted_size = connection->outbox.unsent_size;
+}
+
+/* What may be queued to one connection. */
+static uint64_t outbox_size_max(const struct tp_net *net)
+{
+    const uint64_t size_max = net->limits.outbox_size_max;
+
+    return net->unsent_size > net->limits.output_size_max
+               ? tp_min(size_max, (uint64_t)TP_NET_OUTBOX_SIZE_MIN)
+               : size_max;
+}
+
 /* ---- life ---------------------------------------------------------------------------------------
  */
 
@@ -97,6 +114,8 @@ static void release(struct tp_connection *connection)
     tp_timer_stop(net->reactor, &connection->timer);
     tp_outbox_finish(&connection->outbox, net->pool);
     tp_secure_finish(connection->secure, net->pool);
+    count_outbox(connection);
+    tp_connection_drop_origin(connection);
     tp_http_parser_destroy(connection->http);
     tp_connection_drop_message(connection);
     drop_bytes(&connection->kept);
@@ -115,6 +134,8 @@ static void let_go(struct tp_connection *connection)
     tp_link_remove(&connection->flush);
     tp_link_remove(&connection->work);
     tp_timer_stop(net->reactor, &connection->timer);
+    tp_connection_drop_origin(connection);
+    count_outbox(connection);
     if (connection->message != NULL)
         net->joined_size -= connection->message->capacity;
     net->connection_count--;
@@ -278,8 +299,12 @@ static void sent(struct tp_io *io, int32_t result, uint32_t flags)
                 set_timer(connection, now_ns(connection) + net->limits.close_time_ns);
         }
     }
-    if (connection->outbox.count == 0 && (connection->blocks & BLOCK_OUTPUT)) {
+    count_outbox(connection);
+    if ((connection->blocks & BLOCK_OUTPUT) &&
+        connection->outbox.unsent_size <= outbox_size_max(net) / 2) {
         connection->blocks &= (uint8_t)~BLOCK_OUTPUT;
+        if (connection->state != STATE_HTTP)
+            connection->received_ns = now_ns(connection); /* we did not listen */
         tp_connection_look(connection);
     }
     if ((!tp_connection_is_drained(connection) || connection->notify) &&
@@ -298,6 +323,12 @@ void tp_connection_queue(struct tp_connection *connection, struct tp_frame *fram
     if (connection->outbox.count == 0)
         connection->progress_ns = now_ns(connection);
     tp_outbox_push(&connection->outbox, net->pool, frame, document, class);
+    count_outbox(connection);
+    if (connection->state == STATE_WEBSOCKET &&
+        connection->outbox.unsent_size > outbox_size_max(net)) {
+        connection->blocks |= BLOCK_OUTPUT; /* it asks, and does not read the answers */
+        adjust(connection);
+    }
     if (tp_link_alone(&connection->flush))
         tp_link_insert(&net->to_flush, &connection->flush);
 }
@@ -332,6 +363,7 @@ void tp_connection_flush(struct tp_connection *connection)
     struct tp_outbox *box = &connection->outbox;
     if (connection->secure != NULL) {
         tp_secure_fill(connection);
+        count_outbox(connection);
         box = &connection->secure->sealed;
     }
     if (connection->state == STATE_ENDING || box->count == 0)
@@ -372,8 +404,10 @@ static void fired(struct tp_timer *timer)
     case STATE_HTTP:
         if (connection->blocks != 0) {
             set_timer(connection, now + limits->idle_time_ns); /* it is our turn, not theirs */
-        } else if (connection->in_request && silent_ns < limits->header_time_ns) {
-            set_timer(connection, connection->received_ns + limits->header_time_ns);
+        } else if (connection->in_request && silent_ns < limits->header_time_ns &&
+                   now - connection->request_ns < limits->request_time_ns) {
+            set_timer(connection, tp_min(connection->received_ns + limits->header_time_ns,
+                                         connection->request_ns + limits->request_time_ns));
         } else {
             net->counts.slow_closed++;
             if (connection->in_request)
@@ -383,7 +417,11 @@ static void fired(struct tp_timer *timer)
         }
         break;
     case STATE_WEBSOCKET:
-        if (connection->blocks != 0) {
+        if ((connection->blocks & BLOCK_OUTPUT) &&
+            now - connection->progress_ns >= limits->dead_time_ns) {
+            net->counts.slow_closed++; /* we do not listen because it does not */
+            tp_connection_end(connection, TP_WEBSOCKET_LOST);
+        } else if (connection->blocks != 0) {
             set_timer(connection, now + limits->ping_time_ns); /* we do not listen */
         } else if (silent_ns >= limits->dead_time_ns) {
             net->counts.slow_closed++;
@@ -429,53 +467,52 @@ static void note_peer(struct tp_connection *connection)
 {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
+    uint8_t *const bytes = connection->peer_address.bytes;
 
     if (getpeername(connection->fd, (struct sockaddr *)&address, &size) != 0)
         return;
     if (address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
-        memcpy(connection->peer_address, &in6->sin6_addr, 16);
+        memcpy(bytes, &in6->sin6_addr, 16);
         connection->peer_port = ntohs(in6->sin6_port);
     } else if (address.ss_family == AF_INET) {
         const struct sockaddr_in *in4 = (const struct sockaddr_in *)&address;
-        memset(connection->peer_address + 10, 0xff, 2);
-        memcpy(connection->peer_address + 12, &in4->sin_addr, 4);
+        memset(bytes + 10, 0xff, 2);
+        memcpy(bytes + 12, &in4->sin_addr, 4);
         connection->peer_port = ntohs(in4->sin_port);
     }
 }
 
-/* Each door has a number of its own, so that many clients cannot keep the operator out. */
-static bool has_place(const struct tp_net *net, uint8_t door, bool *refused)
+/* One too many of its address, or of all. Each door has a number of its own, so that many clients
+ * cannot keep the operator out. False: it is not even to be told. */
+static bool refuse_if_crowded(struct tp_connection *connection)
 {
+    struct tp_net *net = connection->net;
     const uint32_t max = net->limits.connection_count_max;
-    const uint32_t count = net->connection_count - net->door_count;
+    const uint32_t origin_max = net->limits.origin_connection_count_max;
+    const uint32_t count = net->connection_count - net->door_count; /* with this one */
+    uint32_t excess = 0;
 
-    *refused = door == 0 && count >= max;
-    return door != 0 ? net->door_count < TP_NET_DOOR_COUNT_MAX
-                     : count < max || count - max < TP_NET_REFUSED_COUNT_MAX;
+    if (connection->door != 0)
+        return net->door_count <= TP_NET_DOOR_COUNT_MAX;
+    if (count > max) {
+        net->counts.refused++;
+        excess = count - max;
+    } else if (connection->origin != NULL && origin_max > 0 &&
+               connection->origin->connection_count > origin_max) {
+        net->counts.refused_origin++;
+        excess = connection->origin->connection_count - origin_max;
+    }
+    connection->refused = excess > 0;
+    return excess <= TP_NET_REFUSED_COUNT_MAX;
 }
 
 void tp_connection_open(struct tp_net *net, int fd, const struct tp_listener *by)
 {
-    bool refused;
-    const bool taken = has_place(net, by->door, &refused);
-
-    net->counts.refused += refused;
-    if (!taken) {
-        tp_reactor_close(net->reactor, fd);
-        return;
-    }
     struct tp_connection *connection = calloc(1, sizeof *connection);
     TP_ASSERT(connection != NULL);
-    if (by->tls != NULL && !tp_connection_secure(connection, by->tls)) {
-        net->counts.refused++;
-        tp_reactor_close(net->reactor, fd);
-        free(connection);
-        return;
-    }
     connection->net = net;
     connection->fd = fd;
-    connection->refused = refused;
     connection->door = by->door;
     connection->receive.done = received;
     connection->send.done = sent;
@@ -489,6 +526,13 @@ void tp_connection_open(struct tp_net *net, int fd, const struct tp_listener *by
     net->connection_count++;
     net->door_count += by->door != 0;
     net->counts.accepted++;
+    if (connection->door == 0 && !tp_net_trusts(net, &connection->peer_address))
+        tp_connection_set_origin(connection, &connection->peer_address);
+    if (!refuse_if_crowded(connection) ||
+        (by->tls != NULL && !tp_connection_secure(connection, by->tls))) {
+        release(connection);
+        return;
+    }
     set_timer(connection, now_ns(connection) + net->limits.header_time_ns);
     adjust(connection);
 }
@@ -500,7 +544,7 @@ static bool has_room(const struct tp_connection *connection, size_t size,
                      enum tp_outbox_class class)
 {
     const struct tp_outbox *box = &connection->outbox;
-    const uint64_t size_max = connection->net->limits.outbox_size_max;
+    const uint64_t size_max = outbox_size_max(connection->net);
 
     if (class == TP_OUTBOX_CONTROL)
         return box->unsent_size <= TP_NET_CONTROL_FACTOR * size_max;
@@ -527,7 +571,11 @@ enum tp_status tp_connection_send(struct tp_connection *connection, struct tp_fr
 uint32_t tp_connection_drop(struct tp_connection *connection, uint64_t document,
                             enum tp_outbox_class class)
 {
-    return tp_outbox_drop(&connection->outbox, connection->net->pool, document, class);
+    const uint32_t count =
+        tp_outbox_drop(&connection->outbox, connection->net->pool, document, class);
+
+    count_outbox(connection);
+    return count;
 }
 
 void tp_connection_notify(struct tp_connection *connection)
@@ -612,6 +660,8 @@ void tp_net_attach(struct tp_net *net, struct tp_connection *connection)
     connection->net = net;
     tp_link_insert(&net->connections, &connection->link);
     net->connection_count++;
+    if (connection->has_client_address)
+        tp_connection_set_origin(connection, &connection->client_address);
     if (connection->message != NULL)
         net->joined_size += connection->message->capacity;
     connection->blocks &= (uint8_t)~BLOCK_DETACH;
@@ -667,10 +717,10 @@ void tp_connection_peer_address(const struct tp_connection *connection, char out
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     char host[INET6_ADDRSTRLEN];
-    const bool is_4 = memcmp(connection->peer_address, mapped, sizeof mapped) == 0;
+    const uint8_t *const bytes = connection->peer_address.bytes;
+    const bool is_4 = memcmp(bytes, mapped, sizeof mapped) == 0;
 
-    inet_ntop(is_4 ? AF_INET : AF_INET6, connection->peer_address + (is_4 ? 12 : 0), host,
-              sizeof host);
+    inet_ntop(is_4 ? AF_INET : AF_INET6, bytes + (is_4 ? 12 : 0), host, sizeof host);
     snprintf(out, 64, is_4 ? "%s:%u" : "[%s]:%u", host, connection->peer_port);
 }
 

@@ -200,7 +200,7 @@ size_t tp_connection_feed_http(struct tp_connection *connection, uint8_t *data, 
     case TP_MORE:
         if (!connection->in_request && !tp_http_parser_idle(connection->http)) {
             connection->in_request = true;
-            connection->received_ns = tp_reactor_now_ns(net->reactor);
+            connection->received_ns = connection->request_ns = tp_reactor_now_ns(net->reactor);
             tp_timer_set(net->reactor, &connection->timer,
                          connection->received_ns + net->limits.header_time_ns);
         }

@@ -19,6 +19,7 @@
 
 #include "net/net.h"
 #include "net/tls.h"
+#include "origin.h"
 #include "outbox.h"
 #include "reactor/reactor.h"
 
@@ -42,7 +43,7 @@ enum tp_connection_state {
 enum {
     BLOCK_USER = 1,   /* tp_connection_pause */
     BLOCK_ANSWER = 2, /* a request waits for its answer */
-    BLOCK_OUTPUT = 4, /* pipelined answers fill the outbox */
+    BLOCK_OUTPUT = 4, /* it does not read what it asked for */
     BLOCK_DETACH = 8,
 };
 
@@ -70,11 +71,13 @@ struct tp_connection {
     struct tp_timer timer;
     struct tp_outbox outbox;
     struct tp_secure *secure;    /* NULL: plain */
+    size_t counted_size;         /* of the outbox, in net->unsent_size */
     struct tp_http_parser *http; /* while a request is being read or waits for its answer */
     struct tp_bytes *message;    /* the parts of a message so far */
     struct tp_bytes *kept;       /* received while blocked, as it came */
     void *user;
     uint64_t received_ns; /* when something came last; the request's start in HTTP */
+    uint64_t request_ns;  /* when the request began */
     uint64_t queued_ns;   /* when a message was queued last */
     uint64_t progress_ns; /* when the kernel took something last */
     int fd;
@@ -96,8 +99,11 @@ struct tp_connection {
     bool answer_head : 1;
     bool keep_alive : 1;
     struct tp_websocket_reader reader;
-    uint8_t peer_address[16]; /* IPv6, or an IPv4 address mapped into it */
+    struct tp_address peer_address;
     uint16_t peer_port;
+    struct tp_origin *origin;         /* counts it; NULL: a trusted proxy's, or detached */
+    struct tp_address client_address; /* the origin's, if any */
+    bool has_client_address;
 };
 
 struct tp_listener {
@@ -126,6 +132,8 @@ struct tp_net {
     uint32_t door_count; /* of them, those that came by a door of their own */
     bool draining;
     uint64_t joined_size; /* capacity of all messages half received */
+    uint64_t unsent_size; /* of all outboxes */
+    struct tp_origins origins;
     struct tp_frame *ping;
     struct tp_net_counts counts;
     uint64_t date_s; /* what `date` says */
@@ -167,6 +175,12 @@ void tp_secure_finish(struct tp_secure *secure, struct tp_pool *pool);
 void tp_secure_received(struct tp_connection *connection, struct tp_slice bytes);
 void tp_secure_fill(struct tp_connection *connection); /* from the outbox into records */
 bool tp_secure_end(struct tp_connection *connection);  /* true: there is more to send */
+
+/* admit.c */
+bool tp_net_trusts(const struct tp_net *net, const struct tp_address *address);
+/* Counts the connection as one of that address's. */
+void tp_connection_set_origin(struct tp_connection *connection, const struct tp_address *address);
+void tp_connection_drop_origin(struct tp_connection *connection);
 
 /* http.c: all return how many bytes they took. */
 size_t tp_connection_feed_http(struct tp_connection *connection, uint8_t *data, size_t size);

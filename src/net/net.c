@@ -18,7 +18,9 @@ const struct tp_net_limits tp_net_limits_default = {
     .message_size_max = (64 << 20) + 4096, /* the largest update, and room to name its document */
     .joined_size_max = (uint64_t)512 << 20,
     .outbox_size_max = 4 << 20,
+    .output_size_max = (uint64_t)512 << 20,
     .header_time_ns = 10 * SECONDS,
+    .request_time_ns = 300 * SECONDS,
     .idle_time_ns = 75 * SECONDS,
     .ping_time_ns = 25 * SECONDS,
     .dead_time_ns = 60 * SECONDS,
@@ -54,6 +56,7 @@ struct tp_net *tp_net_create(struct tp_reactor *reactor, struct tp_pool *pool,
     tp_link_init(&net->connections);
     tp_link_init(&net->to_flush);
     tp_link_init(&net->to_work);
+    tp_origins_init(&net->origins);
     tp_timer_init(&net->work_timer, work);
     net->ping = tp_frame_alloc(pool, 0);
     tp_websocket_seal(net->ping, TP_WEBSOCKET_PING);
@@ -78,6 +81,7 @@ void tp_net_destroy(struct tp_net *net)
     tp_reactor_submit(net->reactor); /* what was closed in the last poll */
     tp_timer_stop(net->reactor, &net->work_timer);
     tp_frame_unref(net->ping);
+    tp_origins_finish(&net->origins);
     free(net);
 }
 
@@ -291,6 +295,16 @@ void tp_net_each(struct tp_net *net, void (*each)(void *context, struct tp_conne
 uint32_t tp_net_connection_count(const struct tp_net *net)
 {
     return net->connection_count;
+}
+
+uint64_t tp_net_unsent_size(const struct tp_net *net)
+{
+    return net->unsent_size;
+}
+
+uint64_t tp_net_joined_size(const struct tp_net *net)
+{
+    return net->joined_size;
 }
 
 struct tp_net_counts tp_net_counts(const struct tp_net *net)

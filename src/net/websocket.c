@@ -73,6 +73,7 @@ static void join(struct tp_connection *connection, const struct tp_websocket_pie
     struct tp_net *net = connection->net;
 
     if (!grow_message(connection, piece)) {
+        net->counts.join_failures++;
         fail(connection, TP_WEBSOCKET_TRY_LATER);
         return;
     }

@@ -8,6 +8,8 @@
 #include "node/server.h"
 #include "node/stream.h"
 
+#define RETRY_LATER "Retry-After: 2\r\n"
+#define FULL_RETRY_MS 2000u
 #define UPGRADE_HEAD TP_SLICE("x-powered-by: teleportal\r\n") /* spec 01 section 4.1 */
 
 /* ---- life ---------------------------------------------------------------------------------------
@@ -177,6 +179,8 @@ static bool moves(struct tp_channel *channel, struct tp_slice name, struct tp_sl
     if (owner_of(channel, name) == shard->index || shard->phase != TP_SHARD_RUNNING)
         return false;
 
+    if (tp_server_has_all_connections(shard->server, owner_of(channel, name)))
+        return false; /* it is served from here, by letter */
     channel->target = owner_of(channel, name);
     if (first.size > 0) {
         channel->held = malloc(first.size);
@@ -292,6 +296,25 @@ static void count(struct tp_counters *counters, enum tp_message_kind kind)
     }
 }
 
+/* A document that nobody here has open needs memory. There may be some soon. */
+static bool may_open(struct tp_channel *channel, const struct tp_message *message)
+{
+    struct tp_shard *shard = channel->shard;
+    struct tp_message nack = {.kind = TP_MESSAGE_ACK, .ack.retry_ms = FULL_RETRY_MS};
+
+    if (tp_document_find(shard, tp_channel_room(channel), message->document) != NULL ||
+        !tp_channel_is_unwelcome(channel, owner_of(channel, message->document)))
+        return true;
+    if (message->dialect != TP_DIALECT_TELEPORTAL) {
+        tp_channel_close(channel, TP_CLOSE_OVERLOAD);
+        return false;
+    }
+    nack.ack.id = message->id;
+    shard->counters.nacks_sent++;
+    tp_deliver_to_channel(channel, &nack);
+    return false;
+}
+
 static void take(void *context, struct tp_message *message)
 {
     struct hearing *hearing = context;
@@ -330,6 +353,8 @@ static void take(void *context, struct tp_message *message)
         return;
     }
     if (moves(channel, message->document, hearing->bytes))
+        return;
+    if (!may_open(channel, message))
         return;
     count(&shard->counters, message->kind);
     tp_subscription_said(channel, message);
@@ -421,6 +446,15 @@ static bool is_forbidden(const struct tp_channel *channel)
            tp_refusal_noted(channel, perhaps);
 }
 
+/* Its memory is used up: of the core of its document if the path names one, else of this one. */
+static bool is_unwelcome(const struct tp_channel *channel)
+{
+    const struct tp_slice name = tp_client_document(&channel->client);
+
+    return tp_channel_is_unwelcome(channel,
+                                   name.size > 0 ? owner_of(channel, name) : channel->shard->index);
+}
+
 static void admit(struct tp_gate_ask *ask, enum tp_gate_answer answer, struct tp_grant *grant)
 {
     struct tp_handshake *handshake = TP_CONTAINER(ask, struct tp_handshake, ask);
@@ -437,6 +471,10 @@ static void admit(struct tp_gate_ask *ask, enum tp_gate_answer answer, struct tp
     }
     if (is_forbidden(channel)) {
         turn_away(channel, 403, (struct tp_slice){0}, TP_SLICE("Forbidden"));
+        return;
+    }
+    if (is_unwelcome(channel)) {
+        turn_away(channel, 503, TP_SLICE(RETRY_LATER), TP_SLICE("the server is full\n"));
         return;
     }
     tp_connection_upgrade(channel->connection,
@@ -464,6 +502,11 @@ static void on_request(void *context, struct tp_connection *connection,
     if (shard->phase != TP_SHARD_RUNNING) {
         tp_connection_respond(connection, 503, "text/plain", TP_SLICE("Retry-After: 1\r\n"),
                               TP_SLICE("the server is going away\n"));
+        return;
+    }
+    if (tp_connection_admit(connection, request) != TP_OK) {
+        tp_connection_respond(connection, 503, "text/plain", TP_SLICE(RETRY_LATER),
+                              TP_SLICE("too many connections from your address\n"));
         return;
     }
 

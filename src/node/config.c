@@ -21,6 +21,7 @@ enum type {
     TYPE_URL_PATH,
     TYPE_ORIGINS, /* "*", or web origins; kept with one blank between them */
     TYPE_RATES,   /* struct tp_rate_rules */
+    TYPE_RANGES,  /* struct tp_address_ranges */
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
     TYPE_SIZE,          /* bytes; k, M and G stand for 2^10, 2^20 and 2^30 */
@@ -83,10 +84,31 @@ static const struct option options[] = {
      "wrote offline."},
     {"max_connections", TYPE_COUNT, AT(max_connections), 1, 1000000, NULL, "20000",
      "Connections per core; above that, clients are told to come back later (503)."},
+    {"max_connections_per_address", TYPE_COUNT, AT(max_connections_per_address), 0, 1000000, NULL,
+     "4000",
+     "Connections per core from one IP address, or one /64 of IPv6; above that, its clients are "
+     "told to come back later (503). Many users may sit behind one address. 0: any number."},
+    {"max_handshakes_per_address", TYPE_COUNT, AT(max_handshakes_per_address), 0, 1000000, NULL,
+     "200",
+     "Clients per core and second that one IP address, or one /64 of IPv6, may connect, and ten "
+     "times that at once; more are told to come back later (503). 0: any number."},
+    {"trusted_proxies", TYPE_RANGES, AT(trusted_proxies), 0, 0, NULL, "127.0.0.0/8,::1",
+     "Proxies, by address or range: limits by address go by the X-Forwarded-For that they write, "
+     "and do not count them."},
     {"outbox_size", TYPE_SIZE, AT(outbox_size), 64 * KIB, GIB, NULL, "4M",
      "Bytes that may wait for one slow reader; above it, its updates of a document become one."},
+    {"outbox_memory", TYPE_SIZE, AT(outbox_memory), MIB, 1024 * GIB, NULL, "512M",
+     "Bytes per core that may wait for all readers together; above it, the slow ones may have 64k "
+     "each, and new clients are told to come back later (503)."},
+    {"receive_memory", TYPE_SIZE, AT(receive_memory), MIB, 1024 * GIB, NULL, "512M",
+     "Memory per core for messages half received; above it, who sends such a message is closed "
+     "(1013)."},
+    {"store_queue", TYPE_SIZE, AT(store_queue), 64 * KIB, 1024 * GIB, NULL, "64M",
+     "Bytes per core on their way to the disk; above it, those who write are not read from until "
+     "half of it is done."},
     {"session_memory", TYPE_SIZE, AT(session_memory), MIB, 1024 * GIB, NULL, "1G",
-     "Memory per core for open documents; above it, those without clients close at once."},
+     "Memory per core for open documents; above it, those without clients close at once, and when "
+     "that is not enough, new clients are told to come back later (503)."},
     {"store_memory", TYPE_SIZE, AT(store_memory), 8 * MIB, 1024 * GIB, NULL, "256M",
      "Memory for the database's caches and write buffers."},
     {"session_grace_seconds", TYPE_COUNT, AT(session_grace_seconds), 0, 86400, NULL, "60",
@@ -129,6 +151,13 @@ static const struct option options[] = {
      "again."},
     {"rate_unlimited_users", TYPE_WORD, AT(rate_unlimited_users), 0, 0, NULL, "",
      "Users without rate limits: patterns with `*`, separated by commas."},
+    {"request_seconds", TYPE_COUNT, AT(request_seconds), 1, 3600, NULL, "10",
+     "How long the head of a request may take, and a pause within its body; then 408."},
+    {"ping_seconds", TYPE_COUNT, AT(ping_seconds), 1, 3600, NULL, "25",
+     "A WebSocket client that says nothing for this long is pinged."},
+    {"dead_seconds", TYPE_COUNT, AT(dead_seconds), 1, 3600, NULL, "60",
+     "A client that says nothing for this long, not even a pong, is disconnected; and so is one "
+     "that asks for more than fits its outbox and reads nothing for this long."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},
@@ -224,6 +253,10 @@ static void describe(const struct option *option, char *out, size_t size)
         return;
     case TYPE_RATES:
         snprintf(out, size, "off, or rules like those, separated by commas");
+        return;
+    case TYPE_RANGES:
+        snprintf(out, size, "nothing, or at most %u addresses and ranges like 10.0.0.0/8",
+                 TP_ADDRESS_RANGE_COUNT_MAX);
         return;
     case TYPE_COUNT:
         snprintf(out, size, "a number from %" PRIu64 " to %" PRIu64, option->min, option->max);
@@ -413,6 +446,8 @@ static bool store_value(const struct option *option, struct tp_config *config, c
         return store_origins(field(option, config), value);
     case TYPE_RATES:
         return tp_rate_rules_parse(value, field(option, config));
+    case TYPE_RANGES:
+        return tp_address_ranges_parse(value, field(option, config));
     case TYPE_COUNT_OR_AUTO:
     case TYPE_COUNT:
     case TYPE_SIZE:
@@ -646,6 +681,16 @@ static void print_rates(const struct tp_rate_rules *rules, FILE *out)
                 rules->rules[i].count, rules->rules[i].window_ms);
 }
 
+static void print_ranges(const struct tp_address_ranges *ranges, FILE *out)
+{
+    char text[64];
+
+    for (uint32_t i = 0; i < ranges->count; i++) {
+        tp_address_range_format(&ranges->items[i], text);
+        fprintf(out, "%s%s", i > 0 ? "," : "", text);
+    }
+}
+
 static void print_value(const struct option *option, struct tp_config *config, FILE *out)
 {
     const void *at = field(option, config);
@@ -670,6 +715,9 @@ static void print_value(const struct option *option, struct tp_config *config, F
         break;
     case TYPE_RATES:
         print_rates(at, out);
+        break;
+    case TYPE_RANGES:
+        print_ranges(at, out);
         break;
     case TYPE_SIZE:
         fputs(size_text(*(const uint64_t *)at, text), out);

@@ -35,6 +35,7 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
     document->owner = tp_document_owner(shard, hash);
     tp_link_init(&document->subscriptions);
     tp_link_init(&document->in_idle);
+    tp_link_init(&document->in_waiting);
     tp_timer_init(&document->wake, woke);
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, shard->documents, document->key, key.size, (unsigned)hash,
                                 document);
@@ -95,6 +96,7 @@ static void destroy(struct tp_document *document)
     TP_ASSERT(document->subscription_count == 0);
     tp_timer_stop(shard->reactor, &document->wake);
     tp_link_remove(&document->in_idle);
+    tp_link_remove(&document->in_waiting);
     HASH_DEL(shard->documents, document);
     if (document->session != NULL) {
         shard->sessions_size -= document->session_size;
@@ -234,7 +236,7 @@ static void notify_member(struct tp_member *member)
         tp_connection_notify(member->subscription->channel->connection);
 }
 
-static void resume(struct tp_document *document)
+void tp_document_resume(struct tp_document *document)
 {
     struct tp_shard *shard = document->shard;
 
@@ -273,7 +275,7 @@ static void store(struct tp_document *document, struct tp_store_op *op)
     op->route = document;
     op->shard_index = shard->index;
     document->inflight++;
-    shard->store_inflight++;
+    tp_budget_store(shard, op);
     tp_link_insert(&shard->store_batch, &op->link);
 }
 
@@ -314,7 +316,7 @@ static void perform(struct tp_document *document, const struct tp_effect *effect
         pause_member(member);
         break;
     case TP_EFFECT_RESUME:
-        resume(document);
+        tp_document_resume(document);
         break;
     case TP_EFFECT_NOTIFY:
         notify_member(member);
@@ -386,6 +388,12 @@ void tp_document_event(struct tp_document *document, struct tp_event *event)
         }
     }
     document->handling = false;
+    if (event->kind == TP_EVENT_SAID && tp_budget_store_is_full(shard)) {
+        shard->counters.store_waits++;
+        pause_member(member_of(event->peer));
+        if (tp_link_alone(&document->in_waiting))
+            tp_link_insert(&shard->waiting, &document->in_waiting);
+    }
     settle(document);
 }
 
@@ -394,9 +402,10 @@ void tp_document_store_answered(void *context, struct tp_store_op *op)
     struct tp_shard *shard = context;
     struct tp_document *document = op->route;
 
-    shard->store_inflight--;
+    tp_budget_stored(shard, op);
     document->inflight--;
     tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_STORED, .store_op = op});
+    tp_budget_resume(shard);
 }
 
 void tp_document_work_answered(void *context, struct tp_work_op *op)

@@ -140,6 +140,17 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
     out->draining = __atomic_load_n(&server->draining, __ATOMIC_RELAXED);
 }
 
+bool tp_server_is_full(const struct tp_server *server, uint32_t shard_index)
+{
+    return __atomic_load_n(&server->slots[shard_index].shard.view.cores_full, __ATOMIC_RELAXED);
+}
+
+bool tp_server_has_all_connections(const struct tp_server *server, uint32_t shard_index)
+{
+    return __atomic_load_n(&server->slots[shard_index].shard.view.cores_connected,
+                           __ATOMIC_RELAXED);
+}
+
 void tp_server_shard_drained(struct tp_server *server)
 {
     __atomic_add_fetch(&server->drained, 1, __ATOMIC_RELEASE);

@@ -20,6 +20,10 @@ uint32_t tp_server_endpoint(const struct tp_server *server); /* main's */
 /* The first digits of the node's id: what of it the ids of streams have. */
 uint32_t tp_server_node_tag(const struct tp_server *server);
 
+/* What that shard said of itself last: its memory is used up; it has all the connections it may. */
+bool tp_server_is_full(const struct tp_server *server, uint32_t shard_index);
+bool tp_server_has_all_connections(const struct tp_server *server, uint32_t shard_index);
+
 /* Folds this document's log into its base, when a worker has time. */
 void tp_server_compact(struct tp_shard *shard, uint64_t number);
 /* One step of the sweep through all logs; shard 0 asks. Returns when to ask again. */

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #define ARENA_SIZE ((size_t)1 << 20)
+#define SECOND_NS UINT64_C(1000000000)
 #define SLOW_TURN_NS UINT64_C(5000000)
 
 #define STOP_STEP_NS UINT64_C(20000000)         /* between two looks at how far the end has come */
@@ -34,6 +35,11 @@ static void publish_view(struct tp_shard *shard)
         .sessions_pending = shard->counters.sessions_loading,
         .session_bytes = shard->sessions_size,
         .pool_bytes = shard->pool.used_size,
+        .outbox_bytes = tp_net_unsent_size(shard->net),
+        .receive_bytes = tp_net_joined_size(shard->net),
+        .store_queue_bytes = shard->store_size,
+        .cores_full = tp_shard_is_full(shard),
+        .cores_connected = tp_shard_has_all_connections(shard),
         .turns = reactor.turns,
         .enters = reactor.enters,
         .completions = reactor.completions,
@@ -218,9 +224,30 @@ void tp_shard_init(struct tp_shard *shard, struct tp_server *server, const struc
     tp_pool_init(&shard->pool);
     tp_link_init(&shard->store_batch);
     tp_link_init(&shard->idle);
+    tp_link_init(&shard->waiting);
     tp_timer_init(&shard->stop_timer, stop_fired);
     tp_timer_init(&shard->sweep_timer, sweep_fired);
     tp_random_secret(&shard->random.state, sizeof shard->random.state);
+}
+
+static struct tp_net_limits net_limits(const struct tp_config *config)
+{
+    struct tp_net_limits limits = tp_net_limits_default;
+
+    limits.connection_count_max = (uint32_t)config->max_connections;
+    limits.message_size_max =
+        (uint32_t)tp_max(config->max_message_size, config->max_update_bytes) + TP_SIZE_SLACK;
+    limits.request_size_max = (uint32_t)config->max_message_size + TP_SIZE_SLACK;
+    limits.outbox_size_max = config->outbox_size;
+    limits.output_size_max = config->outbox_memory;
+    limits.joined_size_max = config->receive_memory;
+    limits.origin_connection_count_max = (uint32_t)config->max_connections_per_address;
+    limits.origin_handshakes_per_s = (uint32_t)config->max_handshakes_per_address;
+    limits.trusted_proxies = &config->trusted_proxies;
+    limits.header_time_ns = config->request_seconds * SECOND_NS;
+    limits.dead_time_ns = config->dead_seconds * SECOND_NS;
+    limits.ping_time_ns = tp_min(config->ping_seconds * SECOND_NS, limits.dead_time_ns / 2);
+    return limits;
 }
 
 bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
@@ -257,13 +284,7 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
         return false;
     }
 
-    struct tp_net_limits limits = tp_net_limits_default;
-    limits.connection_count_max = (uint32_t)shard->config->max_connections;
-    limits.message_size_max =
-        (uint32_t)tp_max(shard->config->max_message_size, shard->config->max_update_bytes) +
-        TP_SIZE_SLACK;
-    limits.request_size_max = (uint32_t)shard->config->max_message_size + TP_SIZE_SLACK;
-    limits.outbox_size_max = shard->config->outbox_size;
+    const struct tp_net_limits limits = net_limits(shard->config);
     shard->net = tp_net_create(shard->reactor, &shard->pool, &limits, &tp_channel_handler, shard);
     shard->store =
         shard->store_backend->attach(store, shard->reactor, tp_document_store_answered, shard);

@@ -91,6 +91,8 @@ struct tp_shard {
     struct tp_frame *event;                /* ... and that event: of this turn, or NULL */
     struct tp_frame *stream_ping;
     uint64_t store_inflight; /* operations not answered yet */
+    uint64_t store_size;     /* their bytes */
+    struct tp_link waiting;  /* documents with a writer who waits for the store */
     uint64_t work_inflight;
     uint64_t next_connection;
     uint32_t channel_count; /* WebSockets and streams that live here */
@@ -196,6 +198,7 @@ struct tp_document {
     struct tp_link subscriptions; /* of connections that live here */
     struct tp_session *session;
     struct tp_link in_idle;
+    struct tp_link in_waiting;
     struct tp_timer wake;
     struct tp_shard *shard;
     size_t session_size;     /* as counted in tp_shard.sessions_size */
@@ -266,6 +269,18 @@ void tp_refusals_finish(struct tp_shard *shard);
 /* Closes the connections whose key is none of ours any more; returns how many. */
 uint64_t tp_passes_recheck(struct tp_shard *shard);
 
+/* budget.c - when a core has enough */
+/* Its memory is used up: nobody new. */
+bool tp_shard_is_full(const struct tp_shard *shard);
+bool tp_shard_has_all_connections(const struct tp_shard *shard);
+/* It comes for the first time, or wants another document, and that one's core is full. Counted. */
+bool tp_channel_is_unwelcome(const struct tp_channel *channel, uint32_t owner);
+void tp_budget_store(struct tp_shard *shard, const struct tp_store_op *op);
+void tp_budget_stored(struct tp_shard *shard, const struct tp_store_op *op);
+bool tp_budget_store_is_full(const struct tp_shard *shard);
+/* Reads again from writers who waited, if it is time. */
+void tp_budget_resume(struct tp_shard *shard);
+
 /* document.c - the table of documents, sessions and their effects */
 #define TP_DOCUMENT_KEY_SIZE_MAX (2 * TP_CLIENT_NAME_SIZE_MAX + 1)
 struct tp_slice tp_document_key(struct tp_slice room, struct tp_slice name,
@@ -278,6 +293,7 @@ struct tp_document *tp_document_find(struct tp_shard *shard, struct tp_slice roo
 struct tp_document *tp_document_open(struct tp_shard *shard, struct tp_slice room,
                                      struct tp_slice name);
 void tp_document_event(struct tp_document *document, struct tp_event *event);
+void tp_document_resume(struct tp_document *document);  /* reads again from everybody */
 void tp_document_release(struct tp_document *document); /* an outpost that nobody uses goes */
 struct tp_member *tp_member_create(struct tp_document *document,
                                    struct tp_subscription *subscription, uint32_t home,

@@ -894,6 +894,13 @@ static bool answer_at_once(struct tp_visit *visit, const struct tp_http_request 
         respond(shard, visit->connection, 204, NULL, visit->allowed, none, "", none);
         return true;
     }
+    if (visit->kind == VISIT_STREAM &&
+        (tp_shard_is_full(shard) || tp_connection_admit(visit->connection, request) != TP_OK)) {
+        shard->counters.refused_budget += tp_shard_is_full(shard);
+        respond_json(shard, visit->connection, 503, visit->allowed, none,
+                     "{\"error\":\"Come back soon\"}");
+        return true;
+    }
     const unsigned status = check(visit, request, &error);
     if (status != 200)
         respond_json(shard, visit->connection, status, visit->allowed, none, error);

@@ -103,12 +103,15 @@ static bool header_line_allowed(struct tp_slice line)
     return true;
 }
 
-static unsigned count_headers(const struct tp_http_request *request, const char *name)
+/* How many headers of that name there are, and the value of the last one. */
+static unsigned count_headers_to(const struct tp_http_request *request, const char *name,
+                                 struct tp_slice *last)
 {
     struct tp_http_request rest = *request;
     unsigned count = 0;
 
     for (struct tp_slice value; (value = tp_http_header(&rest, name)).data != NULL; count++) {
+        *last = value;
         const uint8_t *const end = rest.headers.data + rest.headers.size;
         rest.headers =
             tp_slice_of(value.data + value.size, (size_t)(end - value.data) - value.size);
@@ -118,6 +121,21 @@ static unsigned count_headers(const struct tp_http_request *request, const char 
         rest.headers = tp_slice_of(line_end + 1, (size_t)(end - line_end) - 1);
     }
     return count;
+}
+
+static unsigned count_headers(const struct tp_http_request *request, const char *name)
+{
+    struct tp_slice last;
+
+    return count_headers_to(request, name, &last);
+}
+
+struct tp_slice tp_http_header_last(const struct tp_http_request *request, const char *name)
+{
+    struct tp_slice last = {0};
+
+    (void)count_headers_to(request, name, &last);
+    return last;
 }
 
 static bool is_word(struct tp_slice text, const char *word)

@@ -112,13 +112,13 @@ export async function upgrade(url, options = {}) {
 }
 
 /** A bare TCP connection with what it received so far in `.text`. */
-export async function tcp(port, host = '127.0.0.1') {
-    const socket = net.connect(port, host);
+export async function tcp(port, host = '127.0.0.1') { // or net.connect's options
+    const socket = typeof port === 'object' ? net.connect(port) : net.connect(port, host);
     socket.text = '';
     socket.setEncoding('latin1');
     socket.on('data', data => (socket.text += data));
     socket.on('error', () => {});
-    socket.gone = once(socket, 'close');
+    socket.gone = new Promise(resolve => socket.once('close', resolve)); // whatever ends it
     await once(socket, 'connect');
     return socket;
 }

@@ -1353,3 +1353,90 @@ Test(net, visits_every_connection_and_knows_their_addresses)
     stop(&server);
     cr_assert_eq(server.closed_count, 2);
 }
+
+/* ---- budgets
+ * ---------------------------------------------------------------------------------------------- */
+
+Test(net, does_not_listen_to_who_asks_for_more_than_its_outbox_and_does_not_read)
+{
+    enum { SIZE = 100000 };
+    struct server server = {.limits = tp_net_limits_default, .echo = true};
+    server.limits.outbox_size_max = 2 * SIZE;
+    start(&server);
+    struct inbox inbox = open_websocket(&server);
+    struct tp_frame *large = sealed(&server, 7, SIZE);
+    say_frame(inbox.fd, 0x81, TP_SLICE("a"));
+    UNTIL(&server, server.message_count == 1);
+
+    size_t queued_count = 0; /* answers, which are not refused */
+    while (tp_connection_unsent_size(server.last) <= 2 * SIZE) {
+        cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL), TP_OK);
+        queued_count++;
+        turn(&server);
+    }
+    cr_assert_eq(tp_net_unsent_size(server.net), tp_connection_unsent_size(server.last));
+    say_frame(inbox.fd, 0x81, TP_SLICE("b"));
+    for (int i = 0; i < 20; i++)
+        turn(&server);
+    cr_assert_eq(server.message_count, 1, "it is not heard");
+
+    UNTIL(&server, (receive(&inbox), server.message_count == 2));
+    UNTIL(&server, has(&inbox, 3 + queued_count * (SIZE + 10) + 3));
+    cr_assert_eq(tp_net_unsent_size(server.net), 0);
+    tp_frame_unref(large);
+    hang_up(&inbox);
+    stop(&server);
+}
+
+Test(net, drops_who_does_not_read_what_it_asked_for_and_who_is_not_heard_for_that)
+{
+    struct server server = {.limits = tp_net_limits_default};
+    server.limits.outbox_size_max = 1000;
+    server.limits.ping_time_ns = 20 * MS;
+    server.limits.dead_time_ns = 60 * MS;
+    start(&server);
+    struct inbox inbox = open_websocket(&server);
+    struct tp_frame *large = sealed(&server, 7, 8 << 20); /* more than the kernel takes */
+    say_frame(inbox.fd, 0x81, TP_SLICE("a"));
+    UNTIL(&server, server.message_count == 1);
+
+    cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL), TP_OK);
+
+    UNTIL(&server, server.closed_count == 1);
+    cr_assert_eq(tp_net_counts(server.net).slow_closed, 1);
+    UNTIL(&server, tp_net_connection_count(server.net) == 0);
+    cr_assert_eq(tp_net_unsent_size(server.net), 0);
+    tp_frame_unref(large);
+    hang_up(&inbox);
+    stop(&server);
+}
+
+Test(net, gives_each_a_small_outbox_while_all_together_have_too_much)
+{
+    struct server server = {.limits = tp_net_limits_default};
+    server.limits.outbox_size_max = 64 << 20;
+    server.limits.output_size_max = 10 << 20;
+    start(&server);
+    struct inbox greedy = open_websocket(&server);
+    say_frame(greedy.fd, 0x81, TP_SLICE("a"));
+    UNTIL(&server, server.message_count == 1);
+    struct tp_connection *const first = server.last;
+    struct inbox modest = open_websocket(&server);
+    say_frame(modest.fd, 0x81, TP_SLICE("a"));
+    UNTIL(&server, server.message_count == 2);
+    struct tp_frame *large = sealed(&server, 7, 6 << 20), *small = sealed(&server, 8, 60 << 10);
+
+    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT), TP_OK);
+    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT), TP_OK, "it may have 64M");
+    cr_assert_eq(tp_connection_send(first, small, 1, TP_OUTBOX_DOCUMENT), TP_FULL);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_FULL);
+
+    cr_assert_gt(tp_connection_drop(first, 1, TP_OUTBOX_DOCUMENT), 0);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_OK);
+    tp_frame_unref(large);
+    tp_frame_unref(small);
+    hang_up(&greedy);
+    hang_up(&modest);
+    stop(&server);
+}
