@@ -20,6 +20,8 @@ enum tp_work_kind {
     TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
     TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, about size_max bytes -> v1, sv, is_last */
     TP_WORK_VERIFY,   /* inputs[0], signed by inputs[1]: with which of verify.keys? */
+    TP_WORK_HASH,     /* inputs[0], a chunk of a file -> digests: its leaf (wire/merkle.h) */
+    TP_WORK_TREE,     /* inputs[0], the leaves of a file -> digests: the whole tree, root last */
 };
 
 struct tp_work_op {
@@ -40,7 +42,7 @@ struct tp_work_op {
     struct tp_buffer v1, v2, sv;
     bool is_last;              /* PIECE */
     struct tp_buffer sidecars; /* LOAD: a list (crdt/sidecars.h) */
-    struct tp_buffer digests;  /* VALIDATE: of `hashed` (crdt/sidecars.h) */
+    struct tp_buffer digests;  /* VALIDATE: of `hashed` (crdt/sidecars.h); HASH, TREE */
     struct tp_buffer ranges;   /* VALIDATE, DIFF: struct tp_update_range[]: the clocks that the
                                 * update,   or the difference, holds (crdt/update.h) */
 

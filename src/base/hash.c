@@ -29,6 +29,18 @@ void tp_sha256(struct tp_slice bytes, uint8_t digest[TP_SHA256_SIZE])
     TP_ASSERT(wc_Sha256Hash(bytes.data, (word32)bytes.size, digest) == 0);
 }
 
+void tp_sha256_pieces(const struct tp_slice *pieces, size_t count, uint8_t digest[TP_SHA256_SIZE])
+{
+    wc_Sha256 state;
+
+    TP_ASSERT(wc_InitSha256(&state) == 0);
+    for (size_t nth = 0; nth < count; nth++)
+        TP_ASSERT(pieces[nth].size == 0 ||
+                  wc_Sha256Update(&state, pieces[nth].data, (word32)pieces[nth].size) == 0);
+    TP_ASSERT(wc_Sha256Final(&state, digest) == 0);
+    wc_Sha256Free(&state);
+}
+
 void tp_base64_encode(struct tp_slice bytes, struct tp_buffer *out)
 {
     const size_t text_size = (bytes.size + 2) / 3 * 4;

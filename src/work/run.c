@@ -1,5 +1,6 @@
 /* The computations themselves: bytes in, bytes out. */
 #include "crdt/sidecars.h"
+#include "wire/merkle.h"
 #include "wire/record.h"
 #include "work/work.h"
 
@@ -292,6 +293,30 @@ static void verify(struct tp_work_op *op)
     fail(op, TP_DENIED, "no key of ours has signed this");
 }
 
+/* ---- HASH and TREE ----------------------------------------------------------------------------
+ */
+
+static void hash(struct tp_work_op *op)
+{
+    uint8_t leaf[TP_SHA256_SIZE];
+
+    op->digests = output();
+    tp_merkle_leaf(op->inputs[0], leaf);
+    tp_buffer_append(&op->digests, leaf, sizeof leaf);
+}
+
+static void tree(struct tp_work_op *op)
+{
+    const uint32_t leaf_count = (uint32_t)(op->inputs[0].size / TP_SHA256_SIZE);
+    const size_t size = tp_merkle_node_count(leaf_count) * TP_SHA256_SIZE;
+
+    op->digests = output();
+    tp_buffer_append(&op->digests, op->inputs[0].data, leaf_count * (size_t)TP_SHA256_SIZE);
+    TP_ASSERT(tp_buffer_reserve(&op->digests, size - op->digests.size));
+    tp_merkle_build(op->digests.data, leaf_count);
+    op->digests.size = size;
+}
+
 void tp_work_run(struct tp_work_op *op)
 {
     op->status = TP_OK;
@@ -314,6 +339,12 @@ void tp_work_run(struct tp_work_op *op)
         break;
     case TP_WORK_VERIFY:
         verify(op);
+        break;
+    case TP_WORK_HASH:
+        hash(op);
+        break;
+    case TP_WORK_TREE:
+        tree(op);
         break;
     }
 }
