@@ -15,6 +15,9 @@
     X(messages_awareness, counter, "Awareness messages received")                              \
     X(messages_presence, counter, "Presence messages received")                                \
     X(messages_rpc, counter, "RPC messages received")                                          \
+    X(rpc_calls, counter, "RPC requests taken up")                                             \
+    X(rpc_failed, counter, "RPC requests answered with an error")                              \
+    X(rpc_refused, counter, "RPC requests refused: too many at once")                          \
     X(messages_ack, counter, "Acknowledgements received")                                      \
     X(updates_accepted, counter, "Updates taken into documents")                               \
     X(updates_refused, counter, "Updates refused as malformed or not allowed")                 \

@@ -59,6 +59,6 @@ static inline bool tp_grant_expired(const struct tp_grant *grant, uint64_t wall_
 /* `*` is any run of bytes, also none; everything else is itself. Linear in the sum of both. */
 bool tp_pattern_matches(struct tp_slice pattern, struct tp_slice name);
 
-/* The rights that a client's message needs (spec 01 section 6.4, with our deviations: awareness and
- * presence need read, the writers of the key registry write). 0: none. */
+/* The rights that a client's message needs (spec 01 section 6.4, with our deviation: awareness and
+ * presence need read). 0: none. A call of a method may need more: tp_rpc_needs (rpc/rpc.h). */
 uint8_t tp_message_needs(const struct tp_message *message);

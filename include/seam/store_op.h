@@ -97,6 +97,7 @@ struct tp_store_op {
 
     /* the asker's and the shard's: the store does not look */
     void *owner;
+    bool of_call;            /* the asker is an rpc call, not the session */
     uint32_t step;           /* what the asker does next */
     void *route;             /* the shard's: whose answer this is */
     uint32_t shard_index;    /* where the answer goes */

@@ -62,6 +62,7 @@ struct tp_work_op {
 
     /* the asker's */
     void *owner;
+    bool of_call; /* the asker is an rpc call, not the session */
     uint32_t step;
     void *route; /* the shard's: whose answer this is; operations of one keep their order */
     uint32_t shard_index;

@@ -61,6 +61,17 @@ struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp
 /* After TP_EFFECT_END, or at the end of the process with nothing in flight. */
 void tp_session_destroy(struct tp_session *session);
 
+/* What others may know of the document: its desk of remote calls (rpc/rpc.h). */
+struct tp_session_facts {
+    bool is_open;    /* loaded, and all that peers have said is in the content */
+    bool is_refused; /* could not be loaded: it will be tried again */
+    uint8_t mode;    /* enum tp_record_mode; 0: not decided */
+    uint64_t number; /* 0: nothing is stored of it yet */
+    uint64_t epoch;
+    uint64_t write_count; /* updates taken since it was opened, first syncs not counted */
+};
+struct tp_session_facts tp_session_facts(const struct tp_session *session);
+
 /* One step of the document's life. Pure: reads `event`, changes `session`, fills `out`. */
 void tp_session_handle(struct tp_session *session, const struct tp_event *event,
                        struct tp_effects *out);

@@ -100,6 +100,7 @@ static void destroy(struct tp_document *document)
     HASH_DEL(shard->documents, document);
     if (document->session != NULL) {
         shard->sessions_size -= document->session_size;
+        tp_rpc_destroy(document->rpc);
         tp_session_destroy(document->session);
         shard->counters.sessions_active--;
     }
@@ -337,18 +338,60 @@ static void perform(struct tp_document *document, const struct tp_effect *effect
 static void settle(struct tp_document *document)
 {
     struct tp_shard *shard = document->shard;
-    const size_t size = tp_session_memory(document->session);
+    const size_t size = tp_session_memory(document->session) + tp_rpc_memory(document->rpc);
 
     shard->sessions_size += size - document->session_size;
     document->session_size = size;
-    if (document->ended && document->inflight == 0 && document->subscription_count == 0 &&
-        tp_session_peer_count(document->session) == 0) {
+    if (document->ended && document->inflight == 0 && !tp_rpc_is_busy(document->rpc) &&
+        document->subscription_count == 0 && tp_session_peer_count(document->session) == 0) {
         destroy(document);
         return;
     }
     document->ended = false;
     if (tp_session_peer_count(document->session) == 0 && tp_link_alone(&document->in_idle))
         tp_link_insert(&shard->idle, &document->in_idle);
+}
+
+enum who { THE_SESSION, THE_CALLS, THE_CALLS_AFTER };
+
+/* One step of who is concerned; true: there is more. */
+static bool take_step(struct tp_document *document, struct tp_event *event, enum who who,
+                      struct tp_link *soon)
+{
+    struct tp_effects effects = {0};
+    bool more = false;
+
+    event->now_ns = tp_reactor_now_ns(document->shard->reactor);
+    event->wall_ms = tp_reactor_wall_ms(document->shard->reactor);
+    if (who == THE_SESSION)
+        tp_session_handle(document->session, event, &effects);
+    else if (who == THE_CALLS)
+        tp_rpc_handle(document->rpc, event, &effects);
+    else
+        tp_rpc_follow(document->rpc, event, &effects);
+    struct tp_member *member = member_of(event->peer);
+    if (member != NULL && event->kind != TP_EVENT_LEFT)
+        tell_audience(member);
+    if (document->untold > 0)
+        tell_untold(document);
+    for (uint32_t i = 0; i < effects.count; i++)
+        perform(document, &effects.items[i], soon, &more);
+    return more;
+}
+
+static bool take(struct tp_document *document, struct tp_event *event, struct tp_link *soon)
+{
+    if (!tp_rpc_owns(event)) {
+        const bool more = take_step(document, event, THE_SESSION, soon);
+        if (!tp_rpc_minds(document->rpc))
+            return more;
+        return take_step(document, event, THE_CALLS_AFTER, soon) || more;
+    }
+    if (document->rpc == NULL)
+        document->rpc = tp_rpc_create(&document->shard->rpc_env, document->session);
+    /* A session without peers has said that it may end: asked again, it says so again. */
+    return take_step(document, event, THE_CALLS, soon) ||
+           (tp_session_peer_count(document->session) == 0 && !tp_rpc_is_busy(document->rpc));
 }
 
 void tp_document_event(struct tp_document *document, struct tp_event *event)
@@ -361,20 +404,7 @@ void tp_document_event(struct tp_document *document, struct tp_event *event)
     TP_ASSERT(!document->handling);
     document->handling = true;
     for (;;) {
-        struct tp_effects effects = {0};
-        bool more = false;
-
-        next.now_ns = tp_reactor_now_ns(shard->reactor);
-        next.wall_ms = tp_reactor_wall_ms(shard->reactor);
-        struct tp_member *member = member_of(next.peer);
-        tp_session_handle(document->session, &next, &effects);
-        if (member != NULL && next.kind != TP_EVENT_LEFT)
-            tell_audience(member);
-        if (document->untold > 0)
-            tell_untold(document);
-        for (uint32_t i = 0; i < effects.count; i++)
-            perform(document, &effects.items[i], &soon, &more);
-
+        const bool more = take(document, &next, &soon);
         struct tp_link *link = more ? NULL : tp_list_pop(&soon);
         if (more) {
             next = (struct tp_event){.kind = TP_EVENT_MORE};

@@ -268,6 +268,10 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                                          .random = &shard->random,
                                          .counters = &shard->counters,
                                          .limits = &shard->limits};
+    shard->rpc_env = (struct tp_rpc_env){.pool = &shard->pool,
+                                         .random = &shard->random,
+                                         .counters = &shard->counters,
+                                         .limits = &tp_rpc_limits_default};
 
     const struct tp_reactor_config reactor = {.entry_count = 1024,
                                               .buffer_count = 1024,

@@ -30,6 +30,7 @@
 #include "observe/pages.h"
 #include "reactor/post.h"
 #include "reactor/reactor.h"
+#include "rpc/rpc.h"
 #include "session/session.h"
 #include "store/store.h"
 #include "work/work.h"
@@ -76,6 +77,7 @@ struct tp_shard {
     struct tp_counters counters;
     struct tp_session_limits limits;
     struct tp_session_env env;
+    struct tp_rpc_env rpc_env;
     struct tp_gate gate;
     struct tp_admin_token admin_token; /* of shard 0 */
     struct tp_rate *rate;              /* NULL: rate_limits = off */
@@ -197,6 +199,7 @@ struct tp_document {
     uint32_t subscription_count;  /* in the list, and those whose LEFT is awaited */
     struct tp_link subscriptions; /* of connections that live here */
     struct tp_session *session;
+    struct tp_rpc *rpc; /* owned: its remote calls; NULL until there was one */
     struct tp_link in_idle;
     struct tp_link in_waiting;
     struct tp_timer wake;

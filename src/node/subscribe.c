@@ -117,11 +117,18 @@ struct tp_subscription *tp_channel_subscribe(struct tp_channel *channel, struct 
     return subscription;
 }
 
+static uint8_t needs_of(const struct tp_message *message)
+{
+    if (message->kind == TP_MESSAGE_RPC)
+        return tp_rpc_needs(message->rpc.method);
+    return tp_message_needs(message);
+}
+
 void tp_subscription_said(struct tp_channel *channel, struct tp_message *message)
 {
     struct tp_shard *shard = channel->shard;
     struct tp_subscription *subscription = tp_channel_subscribe(channel, message->document);
-    const uint8_t needs = tp_message_needs(message);
+    const uint8_t needs = needs_of(message);
 
     if (channel->closing)
         return;

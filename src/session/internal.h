@@ -237,7 +237,8 @@ struct tp_session {
     /* the content */
     struct blob *merged; /* V1, normal; NULL: nothing */
     uint64_t merged_version;
-    uint64_t version; /* one more for every accepted update */
+    uint64_t version;     /* one more for every accepted update */
+    uint64_t write_count; /* of them, those that were no first sync */
     struct tail_entry *tail;
     uint32_t tail_count, tail_room;
     size_t tail_size;
@@ -391,8 +392,6 @@ void tp_replies_deny(struct tp_session *session, struct tp_peer *peer, bool encr
 /* To whoever takes the document for one of the other mode. */
 void tp_replies_mismatch(struct tp_session *session, struct tp_peer *peer, bool encrypted,
                          uint64_t id, struct tp_effects *out);
-void tp_replies_rpc(struct tp_session *session, struct tp_peer *peer,
-                    const struct tp_message *message, struct tp_effects *out);
 bool tp_replies_pump(struct tp_session *session, struct tp_effects *out);
 uint64_t tp_replies_due_ns(const struct tp_session *session);
 void tp_replies_forget(struct tp_session *session, struct tp_peer *peer);

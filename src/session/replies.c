@@ -1,7 +1,5 @@
-/* Short answers: acks and NACKs, refusals, and what an rpc that nobody knows gets. */
+/* Short answers: acks and NACKs, and refusals. */
 #include "internal.h"
-#include "wire/any.h"
-#include "wire/teleportal.h"
 
 /* Spec 01 section 4.6: a client answers an error NACK by a new sync at once. So the ones that
  * follow within a minute come later and later. */
@@ -123,39 +121,4 @@ void tp_replies_mismatch(struct tp_session *session, struct tp_peer *peer, bool 
                         : TP_SLICE("Encryption state mismatch: this document is encrypted"),
                     out);
     tp_replies_ack(session, peer, id, out);
-}
-
-/* No method is known here: 501 for a request (spec 01 section 2.7), an ack for everything. */
-void tp_replies_rpc(struct tp_session *session, struct tp_peer *peer,
-                    const struct tp_message *message, struct tp_effects *out)
-{
-    const struct tp_slice words = TP_SLICE("Unknown RPC method: ");
-    const struct tp_slice method = message->rpc.method;
-
-    if (message->rpc.type == 0) {
-        struct said *said = tp_session_say(session, TP_MESSAGE_RPC);
-        struct tp_message_rpc *rpc = &said->message.rpc;
-        const size_t size_max = TP_TELEPORTAL_ID_SIZE + words.size + 2 * method.size + 32;
-        said->hold = tp_frame_alloc(session->env->pool, size_max);
-        struct tp_buffer text = tp_buffer_fixed(said->hold->data + TP_FRAME_HEAD_SIZE, size_max);
-
-        *rpc = (struct tp_message_rpc){.type = 2, .failed = true, .status = 501};
-        char id[TP_TELEPORTAL_ID_SIZE];
-        tp_teleportal_id_format(message->id, id);
-        tp_buffer_append(&text, id, sizeof id);
-        rpc->request_id = tp_slice_of(text.data, text.size);
-        tp_write_raw(&text, words);
-        tp_write_raw(&text, method);
-        rpc->details = tp_slice_of(text.data + sizeof id, words.size + method.size);
-        rpc->method = tp_slice_of(rpc->details.data + words.size, method.size);
-        const size_t from = text.size;
-        tp_any_write_object(&text, 1);
-        tp_write_bytes(&text, TP_SLICE("method"));
-        tp_any_write_string(&text, method);
-        TP_ASSERT(!text.full);
-        rpc->payload = tp_slice_of(text.data + from, text.size - from);
-        said->message.encrypted = message->encrypted;
-        tp_session_send(out, peer, said);
-    }
-    tp_replies_ack(session, peer, message->id, out);
 }

@@ -418,6 +418,7 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
                          tp_buffer_slice(&found->digests), found->ranges, found->range_count);
     tp_session_say(session, TP_MESSAGE_PING)->hold = holder;
     session->env->counters->updates_accepted++;
+    session->write_count += deed->message.kind == TP_MESSAGE_UPDATE;
     pass_on(session, deed, v1, v2, out);
     if (session->creating || session->stage != STAGE_OPEN)
         deed->stage = DEED_WAITING;

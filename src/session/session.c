@@ -332,9 +332,6 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
     case TP_MESSAGE_PRESENCE_UNANNOUNCE:
         tp_roster_unannounce(session, peer, message, out);
         break;
-    case TP_MESSAGE_RPC:
-        tp_replies_rpc(session, peer, message, out);
-        break;
     case TP_MESSAGE_ECHO:
         tp_saving_owe(session, peer, DUE_ECHO, 0,
                       tp_frame_create(session->env->pool, message->echo));
@@ -346,6 +343,7 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
     case TP_MESSAGE_PRESENCE_HEARTBEAT: /* the server's to say: no effect (spec 02 section 5) */
         tp_replies_ack(session, peer, message->id, out);
         break;
+    case TP_MESSAGE_RPC: /* rpc's */
     case TP_MESSAGE_ACK:
     case TP_MESSAGE_PING:
     case TP_MESSAGE_PONG:
@@ -772,6 +770,16 @@ size_t tp_session_memory(const struct tp_session *session)
         size += tp_pool_class_size(sizeof *said) + said->piece_size +
                 (said->hold == NULL ? 0 : said->hold->room);
     return size;
+}
+
+struct tp_session_facts tp_session_facts(const struct tp_session *session)
+{
+    return (struct tp_session_facts){.is_open = is_open(session) && !session->creating,
+                                     .is_refused = session->stage == STAGE_REFUSED,
+                                     .mode = session->mode,
+                                     .number = session->number,
+                                     .epoch = session->epoch,
+                                     .write_count = session->write_count};
 }
 
 struct tp_slice tp_session_document(const struct tp_session *session)

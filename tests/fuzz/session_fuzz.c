@@ -5,7 +5,7 @@
  * An input is a list of steps, a byte that says which, then what it needs (see step()). The store
  * and the workers answer when a step says so, the store also with failures. */
 #include "fuzz.h"
-#include "session/session.h"
+#include "rpc/rpc.h"
 #include "wire/awareness.h"
 #include "wire/record.h"
 #include "wire/teleportal.h"
@@ -37,6 +37,8 @@ struct world {
     struct tp_session_limits limits;
     struct tp_session_env env;
     struct tp_session *session;
+    struct tp_rpc_env rpc_env;
+    struct tp_rpc *rpc;
     struct tp_peer *peers[PEER_COUNT_MAX];
     bool closed[PEER_COUNT_MAX];
     struct row rows[ROW_COUNT_MAX];
@@ -258,22 +260,43 @@ static void perform(struct world *world, const struct tp_effect *effect, bool *m
     }
 }
 
+enum who { THE_SESSION, THE_CALLS, THE_CALLS_AFTER };
+
+static bool take_step(struct world *world, struct tp_event *event, enum who who)
+{
+    struct tp_effects effects = {0};
+    bool more = false;
+
+    event->now_ns = world->now_ns;
+    event->wall_ms = world->now_ns / 1000000;
+    if (who == THE_SESSION)
+        tp_session_handle(world->session, event, &effects);
+    else if (who == THE_CALLS)
+        tp_rpc_handle(world->rpc, event, &effects);
+    else
+        tp_rpc_follow(world->rpc, event, &effects);
+    for (uint32_t i = 0; i < effects.count; i++)
+        perform(world, &effects.items[i], &more);
+    tp_session_check(world->session);
+    tp_rpc_check(world->rpc);
+    return more;
+}
+
+static bool take(struct world *world, struct tp_event *event)
+{
+    if (!tp_rpc_owns(event)) {
+        const bool more = take_step(world, event, THE_SESSION);
+        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
+    }
+    return take_step(world, event, THE_CALLS) ||
+           (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));
+}
+
 static void happen(struct world *world, struct tp_event event)
 {
-    bool more;
-
     world->ended = false;
-    do {
-        struct tp_effects effects = {0};
-        more = false;
-        event.now_ns = world->now_ns;
-        event.wall_ms = world->now_ns / 1000000;
-        tp_session_handle(world->session, &event, &effects);
-        for (uint32_t i = 0; i < effects.count; i++)
-            perform(world, &effects.items[i], &more);
-        tp_session_check(world->session);
+    while (take(world, &event))
         event = (struct tp_event){.kind = TP_EVENT_MORE};
-    } while (more);
 }
 
 static void pass(struct world *world, uint64_t ns)
@@ -566,6 +589,7 @@ static void finish(struct world *world)
     if (!world->ended)
         happen(world, (struct tp_event){.kind = TP_EVENT_TOLD, .told = TP_TOLD_CLOSE});
     TP_ASSERT(world->ended);
+    tp_rpc_destroy(world->rpc);
     tp_session_destroy(world->session);
     TP_ASSERT(world->pool.used_size == 0);
     claim_durable(world);
@@ -607,6 +631,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                         .counters = &world.counters,
                                         .limits = &world.limits};
     world.session = tp_session_create(&world.env, TP_SLICE("room"), TP_SLICE("doc"));
+    world.rpc_env = (struct tp_rpc_env){.pool = &world.pool,
+                                        .random = &world.random,
+                                        .counters = &world.counters,
+                                        .limits = &tp_rpc_limits_default};
+    world.rpc = tp_rpc_create(&world.rpc_env, world.session);
     for (uint32_t i = 0; i < STEP_COUNT_MAX && tp_reader_left(&in) > 0; i++)
         step(&world, &in);
     finish(&world);

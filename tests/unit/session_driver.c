@@ -480,6 +480,7 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
         TP_CONTAINER(link, struct test_client, link)->paused = false;
         break;
     case TP_EFFECT_NOTIFY:
+        cr_assert(client_of(effect->peer)->here);
         client_of(effect->peer)->wants_ready = true;
         break;
     case TP_EFFECT_CLOSE:
@@ -500,23 +501,47 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
     }
 }
 
+enum who { THE_SESSION, THE_CALLS, THE_CALLS_AFTER };
+
+static bool take_step(struct test_world *world, struct tp_event *event, enum who who)
+{
+    struct tp_effects effects = {0};
+    bool more = false;
+
+    event->now_ns = world->now_ns;
+    event->wall_ms = world->now_ns / TEST_MILLISECOND;
+    if (who == THE_SESSION)
+        tp_session_handle(world->session, event, &effects);
+    else if (who == THE_CALLS)
+        tp_rpc_handle(world->rpc, event, &effects);
+    else
+        tp_rpc_follow(world->rpc, event, &effects);
+    for (uint32_t i = 0; i < effects.count; i++)
+        perform(world, &effects.items[i], &more);
+    tp_session_check(world->session);
+    tp_rpc_check(world->rpc);
+    return more;
+}
+
+/* As the shard does it. */
+static bool take_event(struct test_world *world, struct tp_event *event)
+{
+    if (!tp_rpc_owns(event)) {
+        const bool more = take_step(world, event, THE_SESSION);
+        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
+    }
+    if (world->rpc == NULL)
+        world->rpc = tp_rpc_create(&world->rpc_env, world->session);
+    return take_step(world, event, THE_CALLS) ||
+           (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));
+}
+
 void test_event(struct test_world *world, struct tp_event event)
 {
-    bool more;
-
     if (event.kind != TP_EVENT_WOKE || world->wake_ns <= world->now_ns)
         world->ended = false;
-    do {
-        struct tp_effects effects = {0};
-        more = false;
-        event.now_ns = world->now_ns;
-        event.wall_ms = world->now_ns / TEST_MILLISECOND;
-        tp_session_handle(world->session, &event, &effects);
-        for (uint32_t i = 0; i < effects.count; i++)
-            perform(world, &effects.items[i], &more);
-        tp_session_check(world->session);
+    while (take_event(world, &event))
         event = (struct tp_event){.kind = TP_EVENT_MORE};
-    } while (more);
     if (!world->hold_work)
         test_work_go(world);
     if (!world->hold_store)
@@ -551,6 +576,11 @@ void test_world_init(struct test_world *world)
                                          .random = &world->random,
                                          .counters = &world->counters,
                                          .limits = &world->limits};
+    world->rpc_limits = tp_rpc_limits_default;
+    world->rpc_env = (struct tp_rpc_env){.pool = &world->pool,
+                                         .random = &world->random,
+                                         .counters = &world->counters,
+                                         .limits = &world->rpc_limits};
     tp_link_init(&world->clients);
     tp_link_init(&world->stored);
     tp_link_init(&world->worked);
@@ -572,6 +602,8 @@ static void end(struct test_world *world)
     test_store_go(world);
     test_pass(world, world->limits.grace_ns + 10 * TEST_SECOND);
     cr_assert(world->ended, "a session without peers ends");
+    tp_rpc_destroy(world->rpc);
+    world->rpc = NULL;
     tp_session_destroy(world->session);
     world->session = NULL;
     cr_assert_eq(world->pool.used_size, 0, "the session left %zu bytes", world->pool.used_size);
@@ -598,9 +630,15 @@ void test_world_finish(struct test_world *world)
 void test_join(struct test_world *world, struct test_client *client, enum tp_dialect_id dialect,
                const char *name)
 {
+    test_join_with(world, client, dialect, name, TP_MAY_READ | TP_MAY_WRITE);
+}
+
+void test_join_with(struct test_world *world, struct test_client *client,
+                    enum tp_dialect_id dialect, const char *name, uint8_t rights)
+{
     *client = (struct test_client){.world = world, .name = name, .here = true};
     client->peer.dialect = dialect;
-    client->peer.rights = TP_MAY_READ | TP_MAY_WRITE;
+    client->peer.rights = rights;
     client->peer.document_name = TP_SLICE("doc");
     memset(client->peer.client_id, name[0], sizeof client->peer.client_id);
     tp_link_init(&client->peer.link);

@@ -20,7 +20,7 @@
 #pragma once
 
 #include "dialect/dialect.h"
-#include "session/session.h"
+#include "rpc/rpc.h"
 
 #define TEST_LINE_COUNT_MAX 512u
 #define TEST_MILLISECOND UINT64_C(1000000)
@@ -50,6 +50,9 @@ struct test_world {
     struct tp_session_limits limits;
     struct tp_session_env env;
     struct tp_session *session;
+    struct tp_rpc_limits rpc_limits;
+    struct tp_rpc_env rpc_env;
+    struct tp_rpc *rpc; /* NULL until the first call */
     struct tp_link clients;
     uint64_t now_ns, wake_ns;
     struct test_row *rows;
@@ -75,6 +78,8 @@ void test_pass(struct test_world *world, uint64_t ns);
 
 void test_join(struct test_world *world, struct test_client *client, enum tp_dialect_id dialect,
                const char *name);
+void test_join_with(struct test_world *world, struct test_client *client,
+                    enum tp_dialect_id dialect, const char *name, uint8_t rights);
 void test_leave(struct test_client *client);
 void test_ready(struct test_client *client);
 

@@ -762,15 +762,3 @@ Test(session_sync, does_not_let_a_deleted_document_rise_again)
     cr_assert_neq(now.number, 5);
     cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 1);
 }
-
-Test(session_sync, answers_an_unknown_rpc_method_as_the_reference_does)
-{
-    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
-
-    test_say(&ann,
-             (struct tp_message){.kind = TP_MESSAGE_RPC,
-                                 .rpc = {.method = TP_SLICE("fly"), .payload = TP_SLICE("\x7e")}});
-
-    HEARS(&ann, "rpc 501 Unknown RPC method: fly");
-    HEARS(&ann, "ack 1");
-}
