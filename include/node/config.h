@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "guard/rate.h"
 #include "net/address.h"
+#include "node/route.h"
 
 #define TP_CONFIG_LISTEN_COUNT_MAX 16u
 #define TP_CONFIG_ADDRESS_SIZE 280u /* a DNS name, a port, and a final NUL */
@@ -43,9 +44,10 @@ struct tp_config {
     char admin_token_file[TP_CONFIG_TEXT_SIZE];
     char config[TP_CONFIG_TEXT_SIZE]; /* empty: no file */
     char data[TP_CONFIG_TEXT_SIZE];
-    uint64_t cores;      /* 0: auto, see node/cpus.h */
-    uint64_t durability; /* enum tp_durability */
-    uint64_t log_level;  /* enum tp_config_log_level */
+    struct tp_route cluster_nodes; /* count 0: this server is alone */
+    uint64_t cores;                /* 0: auto, see node/cpus.h */
+    uint64_t durability;           /* enum tp_durability */
+    uint64_t log_level;            /* enum tp_config_log_level */
     bool log_json;
     bool public_metrics;
     bool keep_history;
@@ -70,6 +72,7 @@ struct tp_config {
     uint64_t request_seconds;
     uint64_t ping_seconds;
     uint64_t dead_seconds;
+    uint64_t unready_seconds;
     uint64_t drain_seconds;
     uint64_t worker_threads;
     uint64_t auth;                             /* enum tp_config_auth */

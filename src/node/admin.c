@@ -236,7 +236,7 @@ void tp_admin_request(struct tp_shard *shard, struct tp_connection *connection,
         return;
     else if (!acts)
         tp_pages_request(shard, connection, request, true);
-    else if (shard->phase != TP_SHARD_RUNNING)
+    else if (shard->phase > TP_SHARD_CLOSING)
         refuse(connection, 503, "Retry-After: 1\r\n", "the server is going away");
     else
         find_resource(shard, connection, request);

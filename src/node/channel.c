@@ -176,7 +176,7 @@ static bool moves(struct tp_channel *channel, struct tp_slice name, struct tp_sl
     if (channel->moved || shard->count == 1)
         return false;
     channel->moved = true;
-    if (owner_of(channel, name) == shard->index || shard->phase != TP_SHARD_RUNNING)
+    if (owner_of(channel, name) == shard->index || shard->phase > TP_SHARD_DRAINING)
         return false;
 
     if (tp_server_has_all_connections(shard->server, owner_of(channel, name)))
@@ -234,7 +234,7 @@ void tp_channel_arrived(struct tp_shard *shard, struct tp_channel *channel)
     shard->channel_count++;
     channel->moving = false;
     tp_net_attach(shard->net, channel->connection);
-    if (shard->phase != TP_SHARD_RUNNING) {
+    if (shard->phase > TP_SHARD_CLOSING) {
         tp_channel_close(channel, TP_CLOSE_GOING_AWAY);
         return;
     }
@@ -465,7 +465,7 @@ static void admit(struct tp_gate_ask *ask, enum tp_gate_answer answer, struct tp
         turn_away(channel, 401, (struct tp_slice){0}, TP_SLICE("Unauthorized"));
         return;
     }
-    if (answer == TP_GATE_BUSY || channel->closing || channel->shard->phase != TP_SHARD_RUNNING) {
+    if (answer == TP_GATE_BUSY || channel->closing || channel->shard->phase > TP_SHARD_DRAINING) {
         turn_away(channel, 503, TP_SLICE("Retry-After: 1\r\n"), TP_SLICE("come back soon\n"));
         return;
     }
@@ -499,7 +499,7 @@ static void on_request(void *context, struct tp_connection *connection,
             tp_pages_request(shard, connection, request, shard->config->public_metrics);
         return;
     }
-    if (shard->phase != TP_SHARD_RUNNING) {
+    if (shard->phase > TP_SHARD_DRAINING) {
         tp_connection_respond(connection, 503, "text/plain", TP_SLICE("Retry-After: 1\r\n"),
                               TP_SLICE("the server is going away\n"));
         return;

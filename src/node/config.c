@@ -22,6 +22,7 @@ enum type {
     TYPE_ORIGINS, /* "*", or web origins; kept with one blank between them */
     TYPE_RATES,   /* struct tp_rate_rules */
     TYPE_RANGES,  /* struct tp_address_ranges */
+    TYPE_NODES,   /* struct tp_route */
     TYPE_COUNT,
     TYPE_COUNT_OR_AUTO, /* auto is 0 */
     TYPE_SIZE,          /* bytes; k, M and G stand for 2^10, 2^20 and 2^30 */
@@ -158,6 +159,12 @@ static const struct option options[] = {
     {"dead_seconds", TYPE_COUNT, AT(dead_seconds), 1, 3600, NULL, "60",
      "A client that says nothing for this long, not even a pong, is disconnected; and so is one "
      "that asks for more than fits its outbox and reads nothing for this long."},
+    {"cluster_nodes", TYPE_NODES, AT(cluster_nodes), 0, 0, NULL, "",
+     "All nodes of the cluster and where clients reach them, the same text on each: /route then "
+     "tells to which of them a document belongs. A node of weight 2 gets twice as many."},
+    {"unready_seconds", TYPE_COUNT, AT(unready_seconds), 0, 3600, NULL, "0",
+     "How long a stopping server says that it is not ready and still takes new clients, so that "
+     "balancers notice first."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},
@@ -257,6 +264,9 @@ static void describe(const struct option *option, char *out, size_t size)
     case TYPE_RANGES:
         snprintf(out, size, "nothing, or at most %u addresses and ranges like 10.0.0.0/8",
                  TP_ADDRESS_RANGE_COUNT_MAX);
+        return;
+    case TYPE_NODES:
+        snprintf(out, size, "ID=HOST:PORT or ID=HOST:PORT*WEIGHT, several separated by commas");
         return;
     case TYPE_COUNT:
         snprintf(out, size, "a number from %" PRIu64 " to %" PRIu64, option->min, option->max);
@@ -423,6 +433,7 @@ static bool store_origins(char *out, const char *value)
 static bool store_value(const struct option *option, struct tp_config *config, const char *value)
 {
     uint64_t number = 0;
+    const char *why;
 
     switch (option->type) {
     case TYPE_ADDRESSES:
@@ -448,6 +459,8 @@ static bool store_value(const struct option *option, struct tp_config *config, c
         return tp_rate_rules_parse(value, field(option, config));
     case TYPE_RANGES:
         return tp_address_ranges_parse(value, field(option, config));
+    case TYPE_NODES:
+        return tp_route_parse(value, field(option, config), &why);
     case TYPE_COUNT_OR_AUTO:
     case TYPE_COUNT:
     case TYPE_SIZE:
@@ -718,6 +731,9 @@ static void print_value(const struct option *option, struct tp_config *config, F
         break;
     case TYPE_RANGES:
         print_ranges(at, out);
+        break;
+    case TYPE_NODES:
+        tp_route_print(at, out);
         break;
     case TYPE_SIZE:
         fputs(size_text(*(const uint64_t *)at, text), out);

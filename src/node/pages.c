@@ -23,6 +23,10 @@ void tp_pages_request(struct tp_shard *shard, struct tp_connection *connection,
     struct tp_observed observed;
     unsigned status = 200;
 
+    if (is_path(request, "/route") && is_method(request, "GET")) {
+        tp_route_request(shard, connection, request);
+        return;
+    }
     tp_server_observe(shard, &observed);
     if (!is_method(request, "GET") && !is_method(request, "HEAD")) {
         status = 405;

@@ -355,6 +355,7 @@ static sigset_t wanted_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR2);
     sigaddset(&set, SIGHUP);
     return set;
 }
@@ -427,9 +428,11 @@ static void wait_for_stop(struct tp_server *server, struct tp_reactor *reactor,
                                         (long)(period_ns % 1000000000)};
         const int signal =
             period_ns == 0 ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &period);
-        if (signal == SIGTERM || signal == SIGINT) {
+        if (signal == SIGTERM || signal == SIGINT || signal == SIGUSR2) {
             tp_log(&server->log, TP_LOG_INFO, "stopping",
-                   tp_log_text("signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"));
+                   tp_log_text("signal", signal == SIGTERM  ? "SIGTERM"
+                                         : signal == SIGINT ? "SIGINT"
+                                                            : "SIGUSR2"));
             return;
         }
         if (signal == SIGHUP)

@@ -12,8 +12,10 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define SLOW_TURN_NS UINT64_C(5000000)
 
-#define STOP_STEP_NS UINT64_C(20000000)         /* between two looks at how far the end has come */
-#define STOP_FLUSH_TIME_NS UINT64_C(3000000000) /* then clients are told, stored or not */
+#define STOP_STEP_NS UINT64_C(20000000) /* between two looks at how far the end has come */
+/* Between the last message read from a client and the word that it has to go: so what it said last
+ * is stored and acknowledged, unless the disk is slow, and then it will say it again. */
+#define STOP_PART_TIME_NS UINT64_C(100000000)
 #define STOP_CLOSE_TIME_NS \
     UINT64_C(3000000000) /* for clients to answer the close, after the drain */
 #define STOP_END_TIME_NS UINT64_C(10000000000) /* for the store to answer what is still open */
@@ -76,7 +78,7 @@ static void sweep_fired(struct tp_timer *timer)
 {
     struct tp_shard *shard = TP_CONTAINER(timer, struct tp_shard, sweep_timer);
 
-    if (shard->phase == TP_SHARD_RUNNING)
+    if (shard->phase <= TP_SHARD_DRAINING)
         tp_timer_set(shard->reactor, timer, tp_server_sweep(shard));
 }
 
@@ -86,42 +88,42 @@ static void enter(struct tp_shard *shard, enum tp_shard_phase phase, uint64_t ti
     shard->phase_until_ns = tp_reactor_now_ns(shard->reactor) + time_ns;
 }
 
-static void pause_one(void *context, struct tp_connection *connection)
-{
-    (void)context;
-    tp_connection_pause(connection);
-}
-
-/* Stop accepting and reading; what is in the store's hands may still be acknowledged. */
 void tp_shard_stop(struct tp_shard *shard)
 {
     if (shard->phase != TP_SHARD_RUNNING)
         return;
-    tp_net_stop_listening(shard->net);
-    tp_net_each(shard->net, pause_one, NULL);
-    enter(shard, TP_SHARD_FLUSHING, STOP_FLUSH_TIME_NS);
+    enter(shard, TP_SHARD_DRAINING, shard->config->unready_seconds * UINT64_C(1000000000));
     tp_shard_stop_step(shard);
+}
+
+/* What is no channel: plain HTTP. */
+static void close_plain(struct tp_connection *connection)
+{
+    enum tp_transport *user = tp_connection_user(connection);
+
+    if (user != NULL && *user == TP_TRANSPORT_VISIT)
+        tp_visit_abandon((struct tp_visit *)user);
+    else if (user != NULL)
+        tp_ask_abandon((struct tp_ask *)user);
+    else
+        tp_connection_close(connection, 0, (struct tp_slice){0});
 }
 
 static void close_one(void *context, struct tp_connection *connection)
 {
     struct tp_shard *shard = context;
-    enum tp_transport *user = tp_connection_user(connection);
     struct tp_channel *channel = tp_channel_of(connection);
+    const uint64_t now_ns = tp_reactor_now_ns(shard->reactor);
 
-    if (shard->close_left == 0 || (channel != NULL && channel->closing))
-        return;
     if (channel == NULL) {
-        if (user != NULL && *user == TP_TRANSPORT_VISIT)
-            tp_visit_abandon((struct tp_visit *)user);
-        else if (user != NULL)
-            tp_ask_abandon((struct tp_ask *)user);
-        else
-            tp_connection_abort(connection);
-        return;
+        close_plain(connection);
+    } else if (channel->parting_ns == 0 && shard->close_left > 0) {
+        shard->close_left--;
+        channel->parting_ns = now_ns;
+        tp_connection_pause(connection);
+    } else if (channel->parting_ns != 0 && now_ns - channel->parting_ns >= STOP_PART_TIME_NS) {
+        tp_channel_close(channel, TP_CLOSE_GOING_AWAY);
     }
-    shard->close_left--;
-    tp_channel_close(channel, TP_CLOSE_GOING_AWAY);
 }
 
 static void abort_one(void *context, struct tp_connection *connection)
@@ -140,9 +142,10 @@ void tp_shard_stop_step(struct tp_shard *shard)
 {
     const uint64_t drain_ns = shard->config->drain_seconds * UINT64_C(1000000000);
 
-    if (shard->phase == TP_SHARD_FLUSHING && (shard->store_inflight == 0 || time_is_up(shard))) {
+    if (shard->phase == TP_SHARD_DRAINING && time_is_up(shard)) {
         const uint64_t steps = tp_max(drain_ns / STOP_STEP_NS, 1);
         const uint32_t count = tp_net_connection_count(shard->net);
+        tp_net_stop_listening(shard->net);
         /* Few connections go at once; many in equal parts over the drain time, since clients come
          * back without jitter (spec 05 section 7). */
         shard->close_per_step = (uint32_t)tp_max((count + steps - 1) / steps, 50);

@@ -101,8 +101,9 @@ struct tp_shard {
 
     enum tp_shard_phase {
         TP_SHARD_RUNNING,
-        TP_SHARD_FLUSHING, /* reads nothing more; waits for the store */
-        TP_SHARD_CLOSING,  /* clients are told, connections end */
+        TP_SHARD_DRAINING, /* says that it is not ready, and serves as ever */
+        TP_SHARD_CLOSING,  /* takes no new connection, tells some clients at a time to go, and
+                            * serves those who are still there */
         TP_SHARD_ENDING,   /* sessions end */
         TP_SHARD_STOPPED,
     } phase;
@@ -130,6 +131,7 @@ struct tp_channel {
     bool moved;  /* it moves once at most */
     bool moving; /* on its way to shard `target`: hears nothing */
     bool closing;
+    uint64_t parting_ns; /* when the shard, closing, stopped reading from it; 0: not yet */
     uint32_t target;
     uint32_t pauses;                /* subscriptions that asked for a pause */
     struct tp_hold *hold;           /* a message that waits for its turn (meter.c); else NULL */
@@ -335,3 +337,7 @@ enum tp_outbox_class tp_deliver_class(enum tp_message_kind kind);
 /* `open`: metrics and status are shown, too. */
 void tp_pages_request(struct tp_shard *shard, struct tp_connection *connection,
                       const struct tp_http_request *request, bool open);
+
+/* route_page.c */
+void tp_route_request(struct tp_shard *shard, struct tp_connection *connection,
+                      const struct tp_http_request *request);

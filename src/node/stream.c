@@ -363,7 +363,7 @@ static bool may_say(const struct tp_stream *stream)
 {
     const struct tp_channel *channel = stream->channel;
 
-    return !channel->closing && channel->pauses == 0 && channel->shard->phase == TP_SHARD_RUNNING;
+    return !channel->closing && channel->pauses == 0 && channel->shard->phase <= TP_SHARD_CLOSING;
 }
 
 /* Says a part of `post`. True if there is more to say at once. */
@@ -446,7 +446,7 @@ static void step(struct tp_timer *timer)
     const uint64_t late_ns = post->progress_ns + TP_STREAM_ACK_TIME_NS;
     if (post->rest.size == 0 && post->pending_count == 0)
         end_post(stream, post, OUTCOME_SAID);
-    else if (post->pending_count == 0 && shard->phase != TP_SHARD_RUNNING)
+    else if (post->pending_count == 0 && shard->phase > TP_SHARD_CLOSING)
         end_post(stream, post, OUTCOME_LEAVING);
     else if (more)
         step_soon(stream);
@@ -695,7 +695,7 @@ static void posted(struct tp_shard *shard, uint32_t asker, struct tp_visit *visi
             write_holder(tp_channel_room(stream->channel), tp_channel_user(stream->channel), &own),
             holder))
         tell(shard, asker, visit, OUTCOME_UNKNOWN, 0);
-    else if (shard->phase != TP_SHARD_RUNNING)
+    else if (shard->phase > TP_SHARD_CLOSING)
         tell(shard, asker, visit, OUTCOME_LEAVING, 0);
     else if (stream->post_count >= TP_STREAM_POST_COUNT_MAX)
         tell(shard, asker, visit, OUTCOME_BUSY, 0);
@@ -759,7 +759,9 @@ static void admit(struct tp_gate_ask *ask, enum tp_gate_answer answer, struct tp
         finish_visit(visit);
         return;
     }
-    if (answer == TP_GATE_BUSY || shard->phase != TP_SHARD_RUNNING) {
+    const enum tp_shard_phase last =
+        visit->kind == VISIT_STREAM ? TP_SHARD_DRAINING : TP_SHARD_CLOSING;
+    if (answer == TP_GATE_BUSY || shard->phase > last) {
         tp_grant_destroy(grant);
         refuse(visit, 503, "{\"error\":\"Come back soon\"}");
         return;
@@ -879,7 +881,7 @@ static bool answer_at_once(struct tp_visit *visit, const struct tp_http_request 
                 TP_SLICE("Method Not Allowed\n"));
         return true;
     }
-    if (shard->phase != TP_SHARD_RUNNING) {
+    if (shard->phase > TP_SHARD_CLOSING) {
         respond_json(shard, visit->connection, 503, visit->allowed, none,
                      "{\"error\":\"The server is going away\"}");
         return true;

@@ -265,8 +265,30 @@ export default async suite => {
         }
     });
 
-    await suite.test('without clients SIGTERM and SIGINT end it at once', async () => {
-        for (const signal of ['SIGTERM', 'SIGINT']) {
+    await suite.test('first it is not ready and serves, then those whose turn to go has not come are served on', async () => {
+        const leaving = await start({ cores, config: { unready_seconds: 1, drain_seconds: 3 } });
+        const crowd = await Promise.all(Array.from({ length: 1500 }, () => TRaw.open(leaving.teleportal)));
+        suite.after(() => crowd.forEach(raw => raw.cut()));
+        let gone = 0;
+        for (const raw of crowd) raw.raw.socket.on('close', () => gone++);
+        const stopped = leaving.stop();
+        await until(async () => (await request(`${leaving.http}/readyz`)).status === 503, 'it says that it is not ready');
+        const [author, reader] = await Promise.all([TRaw.open(leaving.teleportal), TRaw.open(leaving.teleportal)]);
+        await Promise.all([author, reader].map(raw => raw.ask(syncStep1('last'))));
+        assert.equal(gone, 0, 'nobody had to go yet');
+        await until(() => gone > 100, 'the first go');
+        if (gone < 1400) {
+            await author.ask(updateOf('last', writing('still here')));
+            assert.ok(gone < 1502, 'an acknowledgement, while others have gone');
+        }
+        const codes = await Promise.all([author, reader].map(raw => raw.close(10_000)));
+        await stopped;
+        assert.deepEqual(codes.filter(({ code }) => ![1001, 1012].includes(code)), []);
+        assert.equal(gone, 1500);
+    });
+
+    await suite.test('without clients SIGTERM, SIGUSR2 and SIGINT end it at once', async () => {
+        for (const signal of ['SIGTERM', 'SIGUSR2', 'SIGINT']) {
             const leaving = await start({ cores });
             const began = Date.now();
             await leaving.stop({ signal });
@@ -284,6 +306,27 @@ export default async suite => {
         await leaving.stop();
         assert.ok(Date.now() - began < 3000, `took ${Date.now() - began} ms`);
         raws.forEach(raw => raw.cut());
+    });
+
+    // ---- clusters ---------------------------------------------------------------------------------
+    await suite.test('/route says to which node a document belongs, and who is next', async () => {
+        const nodes = 'a=10.0.0.1:1234, b=10.0.0.2:1234*2,c=[fd00::3]:443';
+        const member = await start({ cores, config: { cluster_nodes: nodes, cors_origins: 'https://app.example' } });
+        const ask = (query, options) => request(`${member.http}/route?${query}`, options);
+        const { status, headers, body } = await ask('document=notes%2F1', { headers: { Origin: 'https://app.example' } });
+        assert.equal(status, 200);
+        assert.match(headers['content-type'], /^application\/json/);
+        assert.equal(headers['access-control-allow-origin'], 'https://app.example');
+        const order = JSON.parse(body).nodes;
+        assert.deepEqual(order.map(({ node, address }) => `${node} ${address}`).sort(), ['a 10.0.0.1:1234', 'b 10.0.0.2:1234', 'c [fd00::3]:443']);
+        assert.deepEqual(JSON.parse((await ask('document=notes%2F1')).body).nodes, order, 'twice the same');
+        const owners = new Set();
+        for (let i = 0; i < 40; i++) owners.add(JSON.parse((await ask(`document=d${i}&room=r`)).body).nodes[0].node);
+        assert.equal(owners.size, 3);
+        for (const query of ['', 'document=', 'document=%00', 'document=%ff', 'document=%4', `document=${'x'.repeat(1025)}`, 'document=a&room=%01'])
+            assert.equal((await ask(query)).status, 400, query);
+        await member.stop();
+        assert.equal((await get('/route?document=a')).status, 404, 'a server that is alone');
     });
 
     // ---- not starting -----------------------------------------------------------------------------
