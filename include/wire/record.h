@@ -33,8 +33,8 @@ struct tp_name_record {
     uint64_t epoch;
     enum tp_record_mode mode;
     uint64_t created_ms;
-    bool deleted; /* a tombstone: `state_vector` is that of what was deleted */
-    struct tp_slice state_vector;
+    bool deleted;                 /* a tombstone */
+    struct tp_slice state_vector; /* of what deleted epochs held; empty: there are none */
 };
 
 /* One received update, as it came. Encrypted documents (TP_RECORD_CONTAINER): a container, or, of

@@ -375,6 +375,23 @@ static void read_rows(struct test_world *world, struct tp_store_op *op)
     op->status = world->read_status;
 }
 
+static void delete_rows(struct test_world *world, const struct tp_store_part *part)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < world->row_count; i++) {
+        const struct test_row row = world->rows[i];
+        if (row.table != part->table || compare(row.key, part->key) < 0 ||
+            compare(row.key, part->value) >= 0) {
+            world->rows[kept++] = row;
+            continue;
+        }
+        free((void *)row.key.data);
+        free((void *)row.value.data);
+    }
+    world->row_count = kept;
+}
+
 static enum tp_status write_rows(struct test_world *world, struct tp_store_op *op)
 {
     for (uint32_t i = 0; i < op->part_count; i++) {
@@ -394,6 +411,10 @@ static enum tp_status write_rows(struct test_world *world, struct tp_store_op *o
         if (part->kind == TP_PART_PUT)
             test_put_row(world, part->table, part->key, part->value);
         world->quarantine_count += part->table == TP_TABLE_QUARANTINE;
+    }
+    for (size_t i = 0; i < op->more_part_count; i++) {
+        cr_assert_eq(op->more_parts[i].kind, TP_PART_DELETE_RANGE);
+        delete_rows(world, &op->more_parts[i]);
     }
     if (op->verb == TP_STORE_APPEND) {
         struct tp_buffer value = tp_buffer_growing(SIZE_MAX);
@@ -492,6 +513,10 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
         break;
     case TP_EFFECT_COMPACT:
         world->compact_count++;
+        break;
+    case TP_EFFECT_DELETED:
+        world->deleted_count++;
+        world->deleted_status = effect->status;
         break;
     case TP_EFFECT_END:
         world->ended = true;
