@@ -23,6 +23,7 @@ enum tp_record_format {
     TP_RECORD_METADATA = 0x21,
     TP_RECORD_LOG_ENTRY = 0x31,
     TP_RECORD_BASE = 0x41,
+    TP_RECORD_MILESTONE = 0x51, /* what follows: rpc/milestones.c */
 };
 
 enum tp_record_mode { TP_MODE_PLAIN = 1, TP_MODE_ENCRYPTED = 2 };

@@ -45,6 +45,8 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
         document->session =
             tp_session_create(&shard->env, tp_slice_of(document->key, room_size),
                               tp_slice_of(document->key + room_size + 1, document->name_size));
+        if (tp_rpc_is_automatic(&shard->rpc_env))
+            document->rpc = tp_rpc_create(&shard->rpc_env, document->session);
         shard->counters.sessions_active++;
         shard->counters.sessions_opened++;
     }
@@ -396,7 +398,7 @@ static bool take(struct tp_document *document, struct tp_event *event, struct tp
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(document, event, THE_SESSION, soon);
-        if (!tp_rpc_minds(document->rpc))
+        if (!tp_rpc_minds(document->rpc, event->kind))
             return more;
         return take_step(document, event, THE_CALLS_AFTER, soon) || more;
     }

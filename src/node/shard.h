@@ -77,6 +77,7 @@ struct tp_shard {
     struct tp_counters counters;
     struct tp_session_limits limits;
     struct tp_session_env env;
+    struct tp_rpc_limits rpc_limits;
     struct tp_rpc_env rpc_env;
     struct tp_gate gate;
     struct tp_admin_token admin_token; /* of shard 0 */

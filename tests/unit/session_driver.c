@@ -321,6 +321,18 @@ void test_put_row(struct test_world *world, enum tp_store_table table, struct tp
     world->row_count++;
 }
 
+static void drop_row(struct test_world *world, enum tp_store_table table, struct tp_slice key)
+{
+    struct test_row *row = find_row(world, table, key);
+
+    if (row == NULL)
+        return;
+    free((void *)row->key.data);
+    free((void *)row->value.data);
+    world->row_count--;
+    memmove(row, row + 1, (size_t)(world->rows + world->row_count - row) * sizeof *row);
+}
+
 size_t test_row_count(const struct test_world *world, enum tp_store_table table)
 {
     size_t count = 0;
@@ -410,6 +422,8 @@ static enum tp_status write_rows(struct test_world *world, struct tp_store_op *o
         const struct tp_store_part *part = &op->parts[i];
         if (part->kind == TP_PART_PUT)
             test_put_row(world, part->table, part->key, part->value);
+        else if (part->kind == TP_PART_DELETE)
+            drop_row(world, part->table, part->key);
         world->quarantine_count += part->table == TP_TABLE_QUARANTINE;
     }
     for (size_t i = 0; i < op->more_part_count; i++) {
@@ -553,7 +567,9 @@ static bool take_event(struct test_world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
+        return (tp_rpc_minds(world->rpc, event->kind) &&
+                take_step(world, event, THE_CALLS_AFTER)) ||
+               more;
     }
     if (world->rpc == NULL)
         world->rpc = tp_rpc_create(&world->rpc_env, world->session);
