@@ -18,7 +18,6 @@
     X(rpc_calls, counter, "RPC requests taken up")                                             \
     X(rpc_failed, counter, "RPC requests answered with an error")                              \
     X(rpc_refused, counter, "RPC requests refused: too many at once")                          \
-    X(milestones_created, counter, "Milestones stored")                                        \
     X(messages_ack, counter, "Acknowledgements received")                                      \
     X(updates_accepted, counter, "Updates taken into documents")                               \
     X(updates_refused, counter, "Updates refused as malformed or not allowed")                 \
@@ -45,6 +44,13 @@
     X(rate_delay, counter, "Milliseconds that messages were held back")                        \
     X(refused_budget, counter, "Clients and documents refused because a core is full")         \
     X(store_waits, counter, "Writers not read from because the store is behind")               \
+    X(bridge_updates, counter, "Updates that other nodes sent and that were new")              \
+    X(bridge_duplicates, counter, "Envelopes of other nodes that had come before")             \
+    X(bridge_gaps, counter, "Envelopes of other nodes found missing by their numbers")         \
+    X(bridge_asks, counter, "State vector exchanges begun with other nodes")                   \
+    X(bridge_gives, counter, "Differences sent to other nodes that lacked them")               \
+    X(bridge_repairs, counter, "Updates that were missing and came by an exchange")            \
+    X(bridge_refused, counter, "Envelopes of other nodes that could not be taken")             \
     X(ticks_slow, counter, "Turns of the loop over 5 ms")
 
 struct tp_counters {

@@ -19,6 +19,7 @@
 #define TP_CONFIG_ADDRESS_SIZE 280u /* a DNS name, a port, and a final NUL */
 #define TP_CONFIG_TEXT_SIZE 1024u   /* paths, with their final NUL */
 #define TP_CONFIG_ERROR_SIZE 1024u
+#define TP_NODE_ID_SIZE_MAX 64u
 
 enum tp_config_log_level { /* the order of the choices in the table */
                            TP_CONFIG_LOG_ERROR,
@@ -69,11 +70,6 @@ struct tp_config {
     uint64_t store_queue;
     uint64_t compact_count;
     uint64_t compact_size;
-    uint64_t milestone_updates;
-    uint64_t milestone_seconds;
-    uint64_t milestone_event; /* tp_milestone_rules.event (rpc/rpc.h) */
-    uint64_t milestone_count_max;
-    uint64_t milestone_size_max;
     uint64_t request_seconds;
     uint64_t ping_seconds;
     uint64_t dead_seconds;
@@ -93,8 +89,14 @@ struct tp_config {
     uint64_t rate_max_delay_ms;
     char rate_unlimited_users[TP_CONFIG_TEXT_SIZE]; /* patterns, separated by commas */
 
+    char bridge[TP_CONFIG_TEXT_SIZE];  /* "none", or where; never printed: may hold a password */
+    char node_id[TP_CONFIG_TEXT_SIZE]; /* empty: made, and kept in the data directory */
+
     char error[TP_CONFIG_ERROR_SIZE]; /* after TP_CONFIG_ERROR: one sentence, no line end */
 };
+
+/* At most TP_NODE_ID_SIZE_MAX letters, digits, dots, dashes and underscores. */
+bool tp_node_id_valid(const char *id);
 
 enum tp_config_result {
     TP_CONFIG_RUN,   /* go on */

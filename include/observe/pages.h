@@ -12,24 +12,33 @@
 
 /* name, kind, help, for one shard. The counts of net and of the reactor, and levels that the shard
  * knows. `/metrics` has their sums. */
-#define TP_OBSERVED_SHARD(X)                                                              \
-    X(clients_active, gauge, "WebSocket clients connected now")                           \
-    X(connections, gauge, "TCP connections open now")                                     \
-    X(sessions_pending, gauge, "Documents being loaded now")                              \
-    X(session_bytes, gauge, "Memory held by open documents")                              \
-    X(pool_bytes, gauge, "Memory given out by the pools")                                 \
-    X(outbox_bytes, gauge, "Bytes that wait for slow readers")                            \
-    X(receive_bytes, gauge, "Memory of messages half received")                           \
-    X(store_queue_bytes, gauge, "Bytes on their way to the disk")                         \
-    X(cores_full, gauge, "Cores that refuse new clients because their memory is used up") \
-    X(cores_connected, gauge, "Cores that have max_connections")                          \
-    X(turns, counter, "Turns of the loop")                                                \
-    X(enters, counter, "System calls of the loop")                                        \
-    X(completions, counter, "Completions taken from the kernel")                          \
-    X(letters_in, counter, "Letters received from other threads")                         \
-    X(letters_out, counter, "Letters sent to other threads")                              \
-    X(wakes, counter, "Sleeping threads woken")                                           \
-    X(buffers_short, counter, "Receives that stopped because the buffer pool was empty")
+#define TP_OBSERVED_SHARD(X)                                                               \
+    X(clients_active, gauge, "WebSocket clients connected now")                            \
+    X(connections, gauge, "TCP connections open now")                                      \
+    X(sessions_pending, gauge, "Documents being loaded now")                               \
+    X(session_bytes, gauge, "Memory held by open documents")                               \
+    X(pool_bytes, gauge, "Memory given out by the pools")                                  \
+    X(outbox_bytes, gauge, "Bytes that wait for slow readers")                             \
+    X(receive_bytes, gauge, "Memory of messages half received")                            \
+    X(store_queue_bytes, gauge, "Bytes on their way to the disk")                          \
+    X(cores_full, gauge, "Cores that refuse new clients because their memory is used up")  \
+    X(cores_connected, gauge, "Cores that have max_connections")                           \
+    X(turns, counter, "Turns of the loop")                                                 \
+    X(enters, counter, "System calls of the loop")                                         \
+    X(completions, counter, "Completions taken from the kernel")                           \
+    X(letters_in, counter, "Letters received from other threads")                          \
+    X(letters_out, counter, "Letters sent to other threads")                               \
+    X(wakes, counter, "Sleeping threads woken")                                            \
+    X(buffers_short, counter, "Receives that stopped because the buffer pool was empty")   \
+    X(bridge_published, counter, "Envelopes handed to the broker")                         \
+    X(bridge_published_bytes, counter, "Their bytes")                                      \
+    X(bridge_lost, counter, "Envelopes not handed to the broker: no contact, or too many") \
+    X(bridge_errors, counter, "Envelopes and topics that the broker refused")              \
+    X(bridge_heard, counter, "Envelopes that came, our own among them")                    \
+    X(bridge_heard_bytes, counter, "Their bytes")                                          \
+    X(bridge_reconnects, counter, "Connections to the broker that ended")                  \
+    X(bridge_connected, gauge, "Cores that have contact with the broker")                  \
+    X(bridge_topics, gauge, "Topics subscribed to")
 
 /* The same for the store, which the process has one of. */
 #define TP_OBSERVED_STORE(X)                                 \
@@ -68,6 +77,7 @@ struct tp_observed_shard {
     struct tp_counters counters;
     struct tp_net_counts net;
     TP_OBSERVED_SHARD(TP_OBSERVED_FIELD)
+    uint64_t bridge_lag_ns; /* from a write to the broker's answer, as measured last */
 };
 
 struct tp_observed_store {

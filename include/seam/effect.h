@@ -10,18 +10,17 @@ enum tp_effect_kind {
     TP_EFFECT_SEND,      /* `message` to `peer` */
     TP_EFFECT_BROADCAST, /* `message` to every peer of `audience` but `peer`; one effect however
                             many */
-    TP_EFFECT_PUBLISH,   /* `message` to the other nodes */
-    TP_EFFECT_STORE,     /* `store_op`; its answer comes back as TP_EVENT_STORED */
-    TP_EFFECT_WORK,      /* `work_op`; comes back as TP_EVENT_WORKED */
-    TP_EFFECT_MORE,      /* there is more to say than fits: perform, then send TP_EVENT_MORE */
-    TP_EFFECT_WAKE,      /* TP_EVENT_WOKE at `at_ns`; a later wish replaces an earlier one */
-    TP_EFFECT_PAUSE,     /* read nothing more from `peer`: we are behind because of it */
-    TP_EFFECT_RESUME,    /* read again from every paused peer */
-    TP_EFFECT_NOTIFY,    /* send TP_EVENT_READY when `peer` has nothing left to send */
-    TP_EFFECT_CLOSE,     /* say `reason` to `peer`, close its connection; LEFT follows */
+    TP_EFFECT_PUBLISH, /* `message` to the other nodes, as `boot` and `sequence`; 0: as the node */
+    TP_EFFECT_NOTE,    /* `note` to the other nodes that are ours (session/bus.c) */
+    TP_EFFECT_STORE,   /* `store_op`; its answer comes back as TP_EVENT_STORED */
+    TP_EFFECT_WORK,    /* `work_op`; comes back as TP_EVENT_WORKED */
+    TP_EFFECT_MORE,    /* there is more to say than fits: perform, then send TP_EVENT_MORE */
+    TP_EFFECT_WAKE,    /* TP_EVENT_WOKE at `at_ns`; a later wish replaces an earlier one */
+    TP_EFFECT_PAUSE,   /* read nothing more from `peer`: we are behind because of it */
+    TP_EFFECT_RESUME,  /* read again from every paused peer */
+    TP_EFFECT_NOTIFY,  /* send TP_EVENT_READY when `peer` has nothing left to send */
+    TP_EFFECT_CLOSE,   /* say `reason` to `peer`, close its connection; LEFT follows */
     TP_EFFECT_COMPACT, /* the log of this document (`number`) is long: fold it when there is time */
-    TP_EFFECT_DELETED, /* who told us to delete it may know how that went (`status`): TP_OK;
-                          TP_ABSENT: there is no such document; else it may be deleted, or not */
     TP_EFFECT_END,     /* nothing is left to do: destroy the session */
 };
 
@@ -51,7 +50,8 @@ enum tp_close_reason {
 struct tp_effect {
     enum tp_effect_kind kind;
     struct tp_peer *peer;
-    uint32_t audience; /* BROADCAST: a mask of enum tp_audience */
+    uint32_t audience;       /* BROADCAST: a mask of enum tp_audience */
+    uint64_t boot, sequence; /* PUBLISH */
     union {
         struct tp_message *message;
         struct tp_store_op *store_op;
@@ -59,7 +59,7 @@ struct tp_effect {
         uint64_t at_ns;
         uint64_t number;
         enum tp_close_reason reason;
-        enum tp_status status;
+        struct tp_slice note;
     };
 };
 

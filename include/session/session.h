@@ -51,6 +51,7 @@ struct tp_session_env {
     struct tp_random *random;
     struct tp_counters *counters;
     const struct tp_session_limits *limits;
+    struct tp_slice node_id; /* what other nodes know us by; empty: there are none */
 };
 
 struct tp_session;
@@ -71,19 +72,6 @@ struct tp_session_facts {
     uint64_t write_count; /* updates taken since it was opened, first syncs not counted */
 };
 struct tp_session_facts tp_session_facts(const struct tp_session *session);
-
-/* All that the document holds, as of one moment; zeroed: nothing. */
-struct tp_session_content {
-    void *hold;                /* keeps v1 */
-    struct tp_slice v1;        /* normal */
-    struct tp_buffer sidecars; /* encrypted: a list (crdt/sidecars.h) */
-};
-/* TP_MORE: it is being put together, ask again after the session's next events; adds one effect at
- * most. TP_ABSENT: the document is not open. What was given stays until it is dropped. */
-TP_MUST_CHECK enum tp_status tp_session_content(struct tp_session *session,
-                                                struct tp_session_content *out,
-                                                struct tp_effects *effects);
-void tp_session_content_drop(struct tp_session_content *content);
 
 /* One step of the document's life. Pure: reads `event`, changes `session`, fills `out`. */
 void tp_session_handle(struct tp_session *session, const struct tp_event *event,

@@ -1,5 +1,7 @@
 #include "node/config.h"
 
+#include "bridge/bridge.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
@@ -120,19 +122,6 @@ static const struct option options[] = {
      "Bytes in a document's log after which they are folded into its base."},
     {"keep_history", TYPE_SWITCH, AT(keep_history), 0, 0, NULL, "off",
      "Whether deleted content is kept when a document's log is folded."},
-    {"milestone_updates", TYPE_COUNT, AT(milestone_updates), 0, 1000000000, NULL, "0",
-     "Updates of a document after which the server makes a milestone of it; 0: never."},
-    {"milestone_seconds", TYPE_COUNT, AT(milestone_seconds), 0, 31536000, NULL, "0",
-     "Time since a document's last automatic milestone after which its next update makes one; 0: "
-     "never."},
-    {"milestone_event", TYPE_CHOICE, AT(milestone_event), 0, 0, "off|leave|empty", "off",
-     "Makes a milestone of a document that was edited when one of its clients leaves, or when the "
-     "last one does."},
-    {"milestone_count_max", TYPE_COUNT, AT(milestone_count_max), 1, 100000, NULL, "1000",
-     "Milestones of one document; above that, automatic ones replace the oldest of their kind, and "
-     "clients are refused."},
-    {"milestone_size_max", TYPE_SIZE, AT(milestone_size_max), KIB, 1024 * GIB, NULL, "512M",
-     "Bytes that the milestones of one document may take; above that, as with their number."},
     {"auth", TYPE_CHOICE, AT(auth), 0, 0, "anonymous|jwt", "anonymous",
      "Who may come: everybody, with every right (anonymous), or who has a token (jwt)."},
     {"jwt_secret_file", TYPE_PATHS, AT(jwt_secret_file), 0, 0, NULL, "",
@@ -178,6 +167,11 @@ static const struct option options[] = {
     {"unready_seconds", TYPE_COUNT, AT(unready_seconds), 0, 3600, NULL, "0",
      "How long a stopping server says that it is not ready and still takes new clients, so that "
      "balancers notice first."},
+    {"bridge", TYPE_SECRET, AT(bridge), 0, 0, NULL, "none",
+     "How to reach the other nodes of a cluster: none, or redis://[[USER]:PASSWORD@]HOST[:PORT]."},
+    {"node_id", TYPE_WORD, AT(node_id), 0, 0, NULL, "",
+     "What the other nodes of a cluster know this one by, unique among them: letters, digits, `.`, "
+     "`-` and `_`, at most 64. Empty: one is made, and kept in the data directory."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},
@@ -828,6 +822,29 @@ static bool is_loopback(const char *address)
            strncmp(address, "[::1]:", 6) == 0 || strncmp(address, "localhost:", 10) == 0;
 }
 
+bool tp_node_id_valid(const char *id)
+{
+    static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_";
+    const size_t size = strlen(id);
+
+    return strspn(id, good) == size && size <= TP_NODE_ID_SIZE_MAX;
+}
+
+static bool check_cluster(struct tp_config *config)
+{
+    if (config->bridge[0] == '\0')
+        strcpy(config->bridge, "none");
+    if (strcmp(config->bridge, "none") != 0 && tp_bridge_find(config->bridge) == NULL)
+        return refuse(config, "option bridge takes none or a location like redis://HOST:PORT, and "
+                              "this is neither");
+    if (!tp_node_id_valid(config->node_id))
+        return refuse(config,
+                      "option node_id takes at most %u letters, digits, dots, dashes and "
+                      "underscores, not \"%.200s\"",
+                      TP_NODE_ID_SIZE_MAX, config->node_id);
+    return true;
+}
+
 /* The config file's name, which the command line or the environment tells, is needed before the
  * file is read, and the file before the others, which may override it: so they are read twice. */
 enum tp_config_result tp_config_load(int argc, char *const argv[], struct tp_config *config,
@@ -875,6 +892,8 @@ enum tp_config_result tp_config_load(int argc, char *const argv[], struct tp_con
                config->admin);
         return TP_CONFIG_ERROR;
     }
+    if (!check_cluster(config))
+        return TP_CONFIG_ERROR;
     if (request == REQUEST_PRINT) {
         print_config(config, out);
         return TP_CONFIG_DONE;

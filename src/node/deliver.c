@@ -3,7 +3,7 @@
 #include "node/shard.h"
 
 /* Bytes that surely hold `message` in any dialect: its parts, and what frames them. */
-static size_t encoded_size_max(const struct tp_message *message, struct tp_slice document)
+size_t tp_deliver_size_max(const struct tp_message *message, struct tp_slice document)
 {
     size_t size = 256 + document.size;
 
@@ -27,7 +27,7 @@ static size_t encoded_size_max(const struct tp_message *message, struct tp_slice
         return size + message->echo.size;
     default:
         return size + message->presence.client_id.size + message->presence.user_id.size +
-               message->presence.data.size;
+               message->presence.data.size + message->presence.entries.size;
     }
 }
 
@@ -57,7 +57,7 @@ static struct tp_frame *encode(struct tp_shard *shard, const struct tp_message *
         return tp_frame_ref(message->frame);
     }
 
-    const size_t size_max = encoded_size_max(message, document);
+    const size_t size_max = tp_deliver_size_max(message, document);
     struct tp_frame *frame = tp_frame_alloc(&shard->pool, size_max);
     struct tp_buffer out = tp_buffer_fixed(frame->data + TP_FRAME_HEAD_SIZE, size_max);
     if (dialect->encode(message, document, variant, &out) != TP_OK) {

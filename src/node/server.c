@@ -12,6 +12,7 @@
 #include "node/admin.h"
 #include "node/compact.h"
 #include "node/cpus.h"
+#include "node/node_id.h"
 #include "node/notify.h"
 #include "reactor/check.h"
 
@@ -47,7 +48,10 @@ struct tp_server {
     uint64_t sweep_count; /* sweeps that had come to their end when shard 0 last asked */
     uint32_t first_store, first_worker, main_endpoint;
     uint64_t started_ms;
-    char node_id[5 + TP_UUID_SIZE + 1];
+    char node_id[TP_NODE_ID_SIZE_MAX + 1];
+    const struct tp_bridge_kind *bridge_kind; /* NULL: bridge = none */
+    struct tp_bridge *bridge;
+    bool id_taken; /* atomic: another node has our id */
     uint32_t node_tag;
     uint32_t drained; /* shards without connections; atomic */
     bool draining;    /* atomic */
@@ -75,6 +79,30 @@ uint32_t tp_server_endpoint(const struct tp_server *server)
 uint32_t tp_server_node_tag(const struct tp_server *server)
 {
     return server->node_tag;
+}
+
+void tp_server_bridge_contact(struct tp_shard *shard, const char *why)
+{
+    const struct tp_log *log = &shard->server->log;
+
+    if (shard->index != 0)
+        return; /* every core has its own; what happens to one happens to all */
+    if (why == NULL)
+        tp_log(log, TP_LOG_INFO, "bridge connected");
+    else
+        tp_log(log, TP_LOG_WARN, "bridge lost", tp_log_text("reason", why),
+               tp_log_text("meanwhile", "clients here are served; other nodes hear of it later"));
+}
+
+void tp_server_refuse_id(struct tp_shard *shard)
+{
+    struct tp_server *server = shard->server;
+
+    tp_log(&server->log, TP_LOG_ERROR, "node id taken", tp_log_text("node", server->node_id),
+           tp_log_text("reason", "another node of this cluster has it: give each its own node_id, "
+                                 "or its own data directory"));
+    __atomic_store_n(&server->id_taken, true, __ATOMIC_RELAXED);
+    kill(getpid(), SIGTERM); /* the main thread ends what has begun, in order */
 }
 
 void tp_server_letter(struct tp_shard *shard, struct tp_letter *letter)
@@ -218,6 +246,16 @@ static void meet(struct tp_server *server, uint32_t *count, uint32_t want)
     pthread_mutex_unlock(&server->mutex);
 }
 
+/* Always true: a broker that is not there is waited for by nobody. */
+static bool attach_bridge(struct tp_server *server, struct tp_shard *shard)
+{
+    if (server->bridge != NULL) {
+        shard->env.node_id = tp_slice_of(server->node_id, strlen(server->node_id));
+        tp_node_attach(shard, server->bridge_kind, server->bridge);
+    }
+    return true;
+}
+
 static void *shard_thread(void *argument)
 {
     struct shard_slot *slot = argument;
@@ -229,7 +267,7 @@ static void *shard_thread(void *argument)
     pthread_setname_np(pthread_self(), name);
     const bool good = tp_shard_open(shard, server->post, server->store_backend, server->store,
                                     server->work, slot->error, sizeof slot->error) &&
-                      listen_all(server, slot);
+                      attach_bridge(server, shard) && listen_all(server, slot);
 
     pthread_mutex_lock(&server->mutex);
     server->opened++;
@@ -465,6 +503,8 @@ static void finish(struct tp_server *server)
     for (uint32_t i = 0; server->slots != NULL && i < server->shard_count; i++)
         if (server->slots[i].started)
             pthread_join(server->slots[i].thread, NULL);
+    if (server->bridge != NULL)
+        server->bridge_kind->close(server->bridge);
     if (server->work != NULL)
         tp_work_pool_destroy(server->work);
     if (server->store != NULL)
@@ -508,6 +548,19 @@ static bool open_engine(struct tp_server *server, char *error, size_t error_size
     return true;
 }
 
+static bool open_bridge(struct tp_server *server, char *error, size_t error_size)
+{
+    const char *location = server->config.bridge;
+
+    if (!tp_node_id_load(&server->config, server->node_id, error, error_size))
+        return false;
+    if (strcmp(location, "none") == 0)
+        return true;
+    server->bridge_kind = tp_bridge_find(location);
+    server->bridge = server->bridge_kind->open(location, error, error_size);
+    return server->bridge != NULL;
+}
+
 static int run(struct tp_server *server)
 {
     const sigset_t signals = wanted_signals();
@@ -521,8 +574,6 @@ static int run(struct tp_server *server)
     clock_gettime(CLOCK_REALTIME, &wall);
     server->started_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
     tp_random_secret(random, sizeof random);
-    memcpy(server->node_id, "node-", 5);
-    tp_uuid_format(random, server->node_id + 5);
     server->node_tag = (uint32_t)random[0] << 24 | (uint32_t)random[1] << 16 |
                        (uint32_t)random[2] << 8 | random[3];
     memcpy(server->listen, server->config.listen, sizeof server->listen);
@@ -540,7 +591,7 @@ static int run(struct tp_server *server)
         !load_certificate(server, error, sizeof error) ||
         !tp_admin_token_load(&server->config, &server->admin_token, error, sizeof error))
         return fail(error);
-    if (!open_engine(server, error, sizeof error))
+    if (!open_engine(server, error, sizeof error) || !open_bridge(server, error, sizeof error))
         return fail(error);
 
     server->slots = aligned_alloc(64, (server->shard_count * sizeof *server->slots + 63) / 64 * 64);
@@ -563,7 +614,7 @@ static int run(struct tp_server *server)
     send_stop(server, reactor);
     wait_for_end(server, &signals);
     tp_reactor_destroy(reactor);
-    return code;
+    return __atomic_load_n(&server->id_taken, __ATOMIC_RELAXED) ? 1 : code;
 }
 
 int tp_server_main(const struct tp_config *config)

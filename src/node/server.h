@@ -32,6 +32,11 @@ uint64_t tp_server_sweep(struct tp_shard *shard);
 /* The whole process as a page sees it. Valid during the tick. */
 void tp_server_observe(struct tp_shard *shard, struct tp_observed *out);
 
+/* One core's contact with the broker is lost (`why` says so in words) or found (NULL). */
+void tp_server_bridge_contact(struct tp_shard *shard, const char *why);
+/* Another node of the cluster has our id: this process ends, with an error. */
+void tp_server_refuse_id(struct tp_shard *shard);
+
 /* The end: a shard has no connection any more; no shard has. */
 void tp_server_shard_drained(struct tp_server *server);
 bool tp_server_all_drained(const struct tp_server *server);

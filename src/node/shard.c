@@ -29,6 +29,9 @@ static_assert(sizeof(struct tp_observed_shard) % sizeof(uint64_t) == 0, "copied 
 static void publish_view(struct tp_shard *shard)
 {
     const struct tp_reactor_counts reactor = tp_reactor_counts(shard->reactor);
+    struct tp_bridge_counts bridge = {0};
+    if (shard->bridge != NULL)
+        shard->bridge_kind->counts(shard->bridge, &bridge);
     const struct tp_observed_shard now = {
         .counters = shard->counters,
         .net = tp_net_counts(shard->net),
@@ -49,6 +52,16 @@ static void publish_view(struct tp_shard *shard)
         .letters_out = reactor.letters_out,
         .wakes = reactor.wakes,
         .buffers_short = reactor.buffers_short,
+        .bridge_published = bridge.published,
+        .bridge_published_bytes = bridge.published_size,
+        .bridge_lost = bridge.lost,
+        .bridge_errors = bridge.refused,
+        .bridge_heard = bridge.heard,
+        .bridge_heard_bytes = bridge.heard_size,
+        .bridge_reconnects = bridge.reconnects,
+        .bridge_connected = bridge.connected,
+        .bridge_topics = bridge.topics,
+        .bridge_lag_ns = bridge.lag_ns,
     };
     const uint64_t *from = (const uint64_t *)&now;
     uint64_t *to = (uint64_t *)&shard->view;
@@ -164,8 +177,8 @@ void tp_shard_stop_step(struct tp_shard *shard)
     /* Other shards' members may still leave: sessions end when every shard has drained. */
     if (shard->phase == TP_SHARD_ENDING && tp_server_all_drained(shard->server)) {
         tp_documents_told(shard, TP_TOLD_CLOSE);
-        const bool quiet = shard->store_inflight == 0 && shard->work_inflight == 0 &&
-                           HASH_COUNT(shard->documents) == 0 &&
+        const bool quiet = tp_node_quiet(shard) && shard->store_inflight == 0 &&
+                           shard->work_inflight == 0 && HASH_COUNT(shard->documents) == 0 &&
                            tp_net_connection_count(shard->net) == 0;
         if (quiet || time_is_up(shard))
             enter(shard, TP_SHARD_STOPPED, 0);
@@ -206,6 +219,7 @@ void tp_shard_run(struct tp_shard *shard)
         tp_documents_trim(shard);
         submit_store(shard);
         tp_net_flush(shard->net);
+        tp_node_tick(shard);
         tp_stream_tick(shard);
         tp_arena_reset(&shard->arena);
         shard->counters.ticks_slow += clock_ns() - tp_reactor_now_ns(shard->reactor) > SLOW_TURN_NS;
@@ -228,6 +242,7 @@ void tp_shard_init(struct tp_shard *shard, struct tp_server *server, const struc
     tp_link_init(&shard->store_batch);
     tp_link_init(&shard->idle);
     tp_link_init(&shard->waiting);
+    tp_link_init(&shard->to_link);
     tp_timer_init(&shard->stop_timer, stop_fired);
     tp_timer_init(&shard->sweep_timer, sweep_fired);
     tp_random_secret(&shard->random.state, sizeof shard->random.state);
@@ -271,18 +286,10 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                                          .random = &shard->random,
                                          .counters = &shard->counters,
                                          .limits = &shard->limits};
-    shard->rpc_limits = tp_rpc_limits_default;
-    shard->rpc_limits.milestone_count_max = (uint32_t)shard->config->milestone_count_max;
-    shard->rpc_limits.milestone_size_max = shard->config->milestone_size_max;
-    shard->rpc_env = (struct tp_rpc_env){
-        .pool = &shard->pool,
-        .random = &shard->random,
-        .counters = &shard->counters,
-        .limits = &shard->rpc_limits,
-        .milestones = {.update_count = shard->config->milestone_updates,
-                       .interval_ms = shard->config->milestone_seconds * 1000,
-                       .event = shard->config->milestone_event},
-    };
+    shard->rpc_env = (struct tp_rpc_env){.pool = &shard->pool,
+                                         .random = &shard->random,
+                                         .counters = &shard->counters,
+                                         .limits = &tp_rpc_limits_default};
 
     const struct tp_reactor_config reactor = {.entry_count = 1024,
                                               .buffer_count = 1024,
@@ -316,6 +323,7 @@ void tp_shard_finish(struct tp_shard *shard)
     tp_verify_forget(); /* TLS handshakes fill the same cache of this thread */
     HASH_ITER(hh, shard->documents, document, next)
     tp_document_abandon(document);
+    tp_node_detach(shard);
     if (shard->work != NULL)
         tp_work_detach(shard->work);
     if (shard->store != NULL)

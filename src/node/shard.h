@@ -21,6 +21,7 @@
 #include "base/list.h"
 #include "base/pool.h"
 #include "base/random.h"
+#include "bridge/bridge.h"
 #include "client/client.h"
 #include "dialect/dialect.h"
 #include "net/net.h"
@@ -69,6 +70,13 @@ struct tp_shard {
     const struct tp_store_backend *store_backend;
     struct tp_store_port *store;
     struct tp_work_port *work;
+    const struct tp_bridge_kind *bridge_kind; /* NULL: bridge = none */
+    struct tp_bridge_port *bridge;
+    struct tp_link to_link; /* documents that are to hear TP_EVENT_LINKED */
+    struct tp_claim {       /* of shard 0: that nobody else has our node id */
+        uint64_t boot, linked_ns;
+        bool refused;
+    } claim;
     struct tp_link store_batch; /* operations of this tick */
 
     struct tp_pool pool;
@@ -77,7 +85,6 @@ struct tp_shard {
     struct tp_counters counters;
     struct tp_session_limits limits;
     struct tp_session_env env;
-    struct tp_rpc_limits rpc_limits;
     struct tp_rpc_env rpc_env;
     struct tp_gate gate;
     struct tp_admin_token admin_token; /* of shard 0 */
@@ -205,6 +212,7 @@ struct tp_document {
     struct tp_rpc *rpc; /* owned: its remote calls; NULL until there was one */
     struct tp_link in_idle;
     struct tp_link in_waiting;
+    struct tp_link in_to_link;
     struct tp_timer wake;
     struct tp_shard *shard;
     size_t session_size;     /* as counted in tp_shard.sessions_size */
@@ -214,7 +222,6 @@ struct tp_document {
     uint32_t untold;   /* owned: remote members whose shard knows no audience of theirs yet */
     uint32_t inflight; /* store and work operations that will be answered */
     bool handling, ended;
-    struct tp_link askers; /* who wants to know when it is deleted (docs.c) */
     uint32_t room_size, name_size;
     char key[]; /* room 00 document */
 };
@@ -312,10 +319,6 @@ void tp_document_abandon(struct tp_document *document); /* at the very end */
 void tp_documents_told(struct tp_shard *shard, enum tp_told told);
 void tp_documents_trim(struct tp_shard *shard);
 
-/* docs.c - what operators ask about documents */
-void tp_docs_deleted(struct tp_document *document, enum tp_status status);
-void tp_docs_forget(struct tp_document *document); /* at the very end: nobody waits any more */
-
 /* subscribe.c - from a channel's message to the document's session, and back */
 void tp_subscription_said(struct tp_channel *channel, struct tp_message *message);
 /* NULL: the client has no right to the document at all. */
@@ -330,6 +333,8 @@ struct tp_shard_letter *tp_shard_letter_create(struct tp_shard *shard, enum tp_l
 void tp_shard_letter(void *shard, struct tp_letter *letter);
 
 /* deliver.c - messages to frames, frames to connections */
+/* Bytes that surely hold `message` in any dialect. */
+size_t tp_deliver_size_max(const struct tp_message *message, struct tp_slice document);
 void tp_deliver_send(struct tp_member *member, struct tp_message *message);
 void tp_deliver_broadcast(struct tp_document *document, struct tp_message *message,
                           uint32_t audience, const struct tp_member *except);
@@ -338,6 +343,17 @@ void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *fra
 /* Straight to a channel, for answers that no session gives. */
 void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *message);
 enum tp_outbox_class tp_deliver_class(enum tp_message_kind kind);
+
+/* other_nodes.c - between sessions and the bridge */
+void tp_node_attach(struct tp_shard *shard, const struct tp_bridge_kind *kind,
+                    struct tp_bridge *bridge);
+void tp_node_detach(struct tp_shard *shard);
+void tp_node_tick(struct tp_shard *shard); /* before the bridge is flushed */
+bool tp_node_quiet(const struct tp_shard *shard);
+void tp_node_subscribe(struct tp_document *document);
+void tp_node_unsubscribe(struct tp_document *document);
+void tp_node_publish(struct tp_document *document, const struct tp_effect *effect);
+void tp_node_note(struct tp_document *document, struct tp_slice note);
 
 /* pages.c */
 /* `open`: metrics and status are shown, too. */

@@ -114,6 +114,15 @@ static void per_shard(const struct tp_observed *observed, struct tp_buffer *out)
 #undef SERIES
 }
 
+static uint64_t bridge_lag_ns(const struct tp_observed *observed)
+{
+    uint64_t most_ns = 0;
+
+    for (uint32_t i = 0; i < observed->shard_count; i++)
+        most_ns = tp_max(most_ns, observed->shards[i].bridge_lag_ns);
+    return most_ns;
+}
+
 void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out)
 {
     const struct tp_sums sums = tp_sums_of(observed);
@@ -158,6 +167,8 @@ void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out)
             observed->store.commit_ns_max);
     number(out, "teleportald_store_healthy", "gauge", "Whether the store takes writes",
            observed->store_healthy);
+    seconds(out, "teleportald_bridge_lag_seconds", "gauge",
+            "Time until the broker answered a write, of the slowest core", bridge_lag_ns(observed));
     per_shard(observed, out);
 
     seconds(out, "process_cpu_seconds_total", "counter", "CPU time used",

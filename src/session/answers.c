@@ -200,8 +200,8 @@ struct pinned {
     struct tp_slice input;
 };
 
-static struct tp_work_op *start_diff(struct tp_session *session, uint32_t step, bool v2,
-                                     struct tp_slice sv, struct tp_effects *out)
+struct tp_work_op *tp_answers_diff(struct tp_session *session, uint32_t step, bool v2,
+                                   struct tp_slice sv, struct tp_effects *out)
 {
     struct tp_work_op *op = tp_session_work(session, TP_WORK_DIFF, step, out);
     const size_t size = sizeof(struct pinned) + sv.size;
@@ -223,8 +223,8 @@ static struct tp_work_op *start_diff(struct tp_session *session, uint32_t step, 
 }
 
 /* The difference that was computed, with the sidecars for it, as bytes of a dialect. */
-static struct tp_frame *encode_diff(struct tp_session *session, const struct tp_work_op *op,
-                                    enum tp_message_kind kind)
+struct tp_frame *tp_answers_encode(struct tp_session *session, const struct tp_work_op *op,
+                                   enum tp_message_kind kind)
 {
     struct words words = {.kind = kind,
                           .encrypted = op->encrypted,
@@ -242,7 +242,7 @@ static struct tp_frame *encode_diff(struct tp_session *session, const struct tp_
     return frame;
 }
 
-static void finish_diff(struct tp_session *session, struct tp_work_op *op)
+void tp_answers_diff_free(struct tp_session *session, struct tp_work_op *op)
 {
     struct pinned pinned;
 
@@ -386,8 +386,8 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
         return true;
     }
     if (question->slot == SLOT_OTHER || !question->step) {
-        question->op = start_diff(session, STEP_QUESTION, wants_v2(peer),
-                                  tp_slice_of(question->state_vector, question->size), out);
+        question->op = tp_answers_diff(session, STEP_QUESTION, wants_v2(peer),
+                                       tp_slice_of(question->state_vector, question->size), out);
         question->op->owner = question;
         return true;
     }
@@ -406,8 +406,9 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
         return true;
     }
     struct tp_frame *level = question->slot == SLOT_LEVEL ? tp_content_state_vector(session) : NULL;
-    cache->op = start_diff(session, STEP_CACHE, wants_v2(peer),
-                           level == NULL ? (struct tp_slice){0} : tp_frame_message(level), out);
+    cache->op =
+        tp_answers_diff(session, STEP_CACHE, wants_v2(peer),
+                        level == NULL ? (struct tp_slice){0} : tp_frame_message(level), out);
     cache->op->owner = cache;
     cache->op_version = session->merged_version;
     tp_frame_unref(level);
@@ -430,10 +431,10 @@ static void cache_done(struct tp_session *session, struct tp_work_op *op)
     TP_ASSERT(op->status == TP_OK); /* all parts were checked: a failure is our own mistake */
     cache->op = NULL;
     tp_frame_unref(cache->frame);
-    cache->frame = encode_diff(session, op, TP_MESSAGE_SYNC_STEP_2);
+    cache->frame = tp_answers_encode(session, op, TP_MESSAGE_SYNC_STEP_2);
     cache->version = cache->op_version;
     session->changed_ns = session->now_ns;
-    finish_diff(session, op);
+    tp_answers_diff_free(session, op);
 }
 
 static void question_done(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
@@ -444,14 +445,14 @@ static void question_done(struct tp_session *session, struct tp_work_op *op, str
     if (question->peer == NULL) {
         drop(session, question);
     } else if (op->status == TP_OK) {
-        struct tp_frame *frame = encode_diff(session, op, kind_of(question));
+        struct tp_frame *frame = tp_answers_encode(session, op, kind_of(question));
         answer(session, question, frame, out);
         tp_frame_unref(frame); /* the effect has it */
     } else {
         tp_session_close(out, question->peer, TP_CLOSE_INTERNAL);
         drop(session, question);
     }
-    finish_diff(session, op);
+    tp_answers_diff_free(session, op);
 }
 
 void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)

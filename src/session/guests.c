@@ -123,6 +123,15 @@ static void remove_at(struct tp_session *session, uint32_t at)
     session->guest_count--;
 }
 
+/* Other nodes are to hear what became of this guest. */
+static void tell_nodes(struct tp_session *session, struct guest *guest)
+{
+    if (session->bus == NULL || guest->untold)
+        return;
+    guest->untold = true;
+    tp_bus_guests_changed(session);
+}
+
 /* ---- saying -------------------------------------------------------------------------------------
  */
 
@@ -184,6 +193,32 @@ void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct
     tp_session_send(out, peer, batch_end(session, &batch));
 }
 
+struct said *tp_guests_untold(struct tp_session *session, bool all)
+{
+    uint64_t count = 0;
+    size_t size = 0;
+
+    for (uint32_t i = 0; i < session->guest_count; i++) {
+        struct guest *guest = session->guests[i];
+        guest->untold |= all && guest->owner != NULL;
+        if (!guest->untold)
+            continue;
+        const struct tp_awareness_entry entry = entry_of(guest);
+        count++;
+        size += tp_awareness_entry_size(&entry);
+    }
+    if (count == 0)
+        return NULL;
+    struct batch batch = batch_begin(session, count, size);
+    for (uint32_t i = 0; i < session->guest_count; i++) {
+        const struct tp_awareness_entry entry = entry_of(session->guests[i]);
+        if (session->guests[i]->untold)
+            tp_awareness_write_entry(&batch.out, &entry);
+        session->guests[i]->untold = false;
+    }
+    return batch_end(session, &batch);
+}
+
 void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
                      struct tp_effects *out)
 {
@@ -201,6 +236,9 @@ void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp
 
 enum verdict { IGNORED, ACCEPTED, CURED };
 
+/* From a client of another node: `peer` is NULL below, and the state nobody's. Two differences: who
+ * is ours and said to be gone there, since it came from there to us, is cured, as its own client
+ * would; and a state that went there may come back here with the clock that it had (`raised`). */
 static enum verdict judge(struct tp_session *session, struct tp_peer *peer,
                           const struct tp_awareness_entry *entry)
 {
@@ -209,12 +247,22 @@ static enum verdict judge(struct tp_session *session, struct tp_peer *peer,
     const bool gone = tp_awareness_is_gone(entry);
     const uint64_t clock = guest == NULL ? 0 : guest->clock;
 
+    if (peer == NULL && guest != NULL && guest->owner != NULL && gone && entry->clock >= clock) {
+        guest->clock = entry->clock + 1;
+        tell_nodes(session, guest);
+        return CURED;
+    }
     if (guest != NULL && guest->owner != NULL && guest->owner != peer) {
         /* An echo of what we told it is ordinary; news about another is not (section 5, 3). */
         session->env->counters->awareness_ignored += entry->clock > clock;
         return IGNORED;
     }
-    const bool is_back = guest != NULL && guest->state_size == 0 && !gone &&
+    if (peer != NULL && guest != NULL && guest->owner == NULL && guest->state_size > 0 && !gone &&
+        entry->clock == clock && peer->owned_count < limits->awareness_per_peer_max) {
+        own(guest, peer); /* another node's until now: everybody knows its state */
+        return IGNORED;
+    }
+    const bool is_back = peer != NULL && guest != NULL && guest->state_size == 0 && !gone &&
                          peer->joined_ns >= guest->renewed_ns &&
                          (entry->clock == clock || (guest->raised && entry->clock + 1 == clock));
     const bool is_news = entry->clock > clock ||
@@ -225,16 +273,20 @@ static enum verdict judge(struct tp_session *session, struct tp_peer *peer,
         return IGNORED; /* nobody knows it: nothing to take back */
 
     if (!gone && (entry->state.size > limits->awareness_size_max ||
-                  ((guest == NULL || guest->owner != peer) &&
+                  (peer != NULL && (guest == NULL || guest->owner != peer) &&
                    peer->owned_count >= limits->awareness_per_peer_max) ||
                   (guest == NULL && session->guest_count >= limits->awareness_count_max))) {
         session->env->counters->awareness_ignored++;
         return IGNORED;
     }
     if (gone)
-        put(session, entry->client, entry->clock, (struct tp_slice){0}, NULL);
+        guest = put(session, entry->client, entry->clock, (struct tp_slice){0}, NULL);
     else
-        put(session, entry->client, is_news ? entry->clock : clock + 1, entry->state, peer);
+        guest = put(session, entry->client, is_news ? entry->clock : clock + 1, entry->state, peer);
+    if (peer == NULL)
+        guest->raised = gone;
+    else
+        tell_nodes(session, guest);
     return is_news ? ACCEPTED : CURED;
 }
 
@@ -258,8 +310,9 @@ static struct said *pick(struct tp_session *session, struct tp_slice update,
     return batch_end(session, &batch);
 }
 
-void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
-                         struct tp_message *message, struct tp_effects *out)
+/* Takes in what is good of it, and tells our peers. False: it is no awareness update. */
+static bool take_in(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                    struct tp_effects *out)
 {
     const struct tp_slice update = message->awareness;
     struct tp_awareness_walk walk;
@@ -269,11 +322,7 @@ void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
 
     if (!tp_awareness_valid(update) || tp_awareness_walk(update, &walk) != TP_OK) {
         session->env->counters->awareness_ignored++;
-        if (peer->dialect == TP_DIALECT_TELEPORTAL)
-            tp_replies_ack(session, peer, message->id, out);
-        else
-            tp_session_close(out, peer, TP_CLOSE_MALFORMED);
-        return;
+        return false;
     }
 
     const size_t entry_count = (size_t)walk.left;
@@ -295,7 +344,21 @@ void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
         tp_session_broadcast(out, NULL, TP_AUDIENCE_ALL,
                              pick(session, update, verdicts, CURED, counts[CURED], size));
     tp_session_give(session, verdicts, entry_count + 1);
-    tp_replies_ack(session, peer, message->id, out);
+    return true;
+}
+
+void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
+                         struct tp_message *message, struct tp_effects *out)
+{
+    if (take_in(session, peer, message, out) || peer->dialect == TP_DIALECT_TELEPORTAL)
+        tp_replies_ack(session, peer, message->id, out);
+    else
+        tp_session_close(out, peer, TP_CLOSE_MALFORMED);
+}
+
+void tp_guests_heard(struct tp_session *session, struct tp_message *message, struct tp_effects *out)
+{
+    session->env->counters->bridge_refused += !take_in(session, NULL, message, out);
 }
 
 /* The id's presence was announced on another connection: its state goes with it. */
@@ -332,6 +395,7 @@ void tp_guests_left(struct tp_session *session, struct tp_peer *peer, struct tp_
         }
         guest = put(session, client, clock + 1, (struct tp_slice){0}, NULL);
         guest->raised = true;
+        tell_nodes(session, guest);
         guest->owner = peer; /* marks it for the second walk; not counted */
         const struct tp_awareness_entry entry = entry_of(guest);
         const bool announced = tp_roster_has(session, peer, client);

@@ -78,7 +78,11 @@ struct deed {
     uint32_t refusals; /* ... when the store had refused so often */
     uint64_t ticket;
     uint64_t wall_ms;
-    struct tp_peer *peer;      /* who sent it; NULL: has left */
+    struct tp_peer *peer; /* who sent it; NULL: has left, or another node did */
+    bool heard;           /* from another node: never published */
+    bool given;           /* in an exchange */
+    uint32_t origin_size;
+    uint8_t *origin;           /* that node's source id */
     struct tp_message message; /* kept; its frame holds `update` */
     struct tp_slice update;    /* as received, without container */
     struct tp_slice stored; /* what the log entry holds: the same, or, encrypted, the container */
@@ -174,17 +178,29 @@ struct guest {
     struct tp_peer *owner; /* NULL: nobody's */
     uint32_t state_size;   /* 0: gone */
     bool raised;           /* gone, and the clock is one above the last it had */
+    bool untold;           /* other nodes have not heard this yet */
     uint8_t state[];       /* JSON text */
 };
 
 /* One announced awareness id. Outlives its peer until the leave is said. */
 struct attendee {
     struct tp_link link;
-    struct tp_peer *peer; /* NULL: has left */
+    struct tp_peer *peer;      /* NULL: has left, or is at another node */
+    struct outside_node *node; /* NULL: here */
+    bool untold;               /* of another node: its join is not said yet */
+    bool seen;                 /* of another node: in the heartbeat that is read */
     uint64_t awareness_id;
-    uint32_t user_size;
-    char client_id[TP_UUID_SIZE];
-    uint8_t user_id[];
+    uint32_t client_size, user_size, data_size;
+    uint8_t bytes[]; /* client id, user id, data */
+};
+
+/* Another node with people in this document. */
+struct outside_node {
+    struct tp_link link;
+    uint64_t heard_ns;
+    uint32_t attendee_count;
+    uint32_t name_size;
+    uint8_t name[];
 };
 
 /* Somebody to whom the roster is being read. */
@@ -227,11 +243,8 @@ struct tp_session {
     bool joining_other;            /* reopened: another node had created it */
     uint64_t sequence;             /* of the next log entry */
     uint64_t log_count, log_size;  /* since the base */
-    struct tp_buffer name_record;  /* as it is stored: what creation and deletion replace */
-    struct tp_state_vector buried; /* what deleted epochs held */
-    enum deletion { DELETION_NONE, DELETION_WANTED, DELETION_STORING } deletion;
-    bool mourning;      /* some peers are to be told that it was deleted */
-    bool was_encrypted; /* what was deleted */
+    struct tp_buffer tombstone;    /* the names record that creation replaces */
+    struct tp_state_vector buried; /* what a deleted epoch held */
     struct tp_store_op *read;
     struct tp_work_op *load;
     struct tp_slice *load_inputs;
@@ -271,7 +284,13 @@ struct tp_session {
     struct tp_link roster;  /* attendees */
     struct tp_link leaving; /* attendees without peer */
     struct tp_link readings;
-    uint32_t attendee_count;
+    uint32_t attendee_count; /* those on the way out, too */
+    struct tp_link outside;  /* nodes whose people are at the roster's end */
+    uint32_t outside_count;  /* those people */
+    uint32_t untold_count;   /* of them, whose join is not said */
+
+    struct bus *bus;                /* what is between us and other nodes; NULL: there are none */
+    const struct tp_heard *hearing; /* while another node's words are handled */
 };
 
 /* ---- session.c: saying things -------------------------------------------------------------------
@@ -293,11 +312,6 @@ bool tp_session_has_room(const struct tp_effects *out, uint32_t count);
 /* The document is of this mode, or of none yet. */
 bool tp_session_takes(const struct tp_session *session, bool encrypted);
 
-/* The audience of a peer that is no longer, or not yet, kept out. */
-uint8_t tp_session_audience(const struct tp_peer *peer);
-/* What is stored of the name; copied. Empty: nothing, or it is not known. */
-void tp_session_set_name_record(struct tp_session *session, struct tp_slice record);
-
 void *tp_session_take(struct tp_session *session, size_t size); /* zeroed */
 void tp_session_give(struct tp_session *session, void *piece, size_t size);
 
@@ -318,12 +332,13 @@ enum step {
     STEP_CACHE,
     STEP_QUESTION,
     STEP_PIECE,
+    STEP_DIGEST,
+    STEP_GIVE,
     /* store operations */
     STEP_NAMES,
     STEP_ROWS,
     STEP_APPEND,
     STEP_QUARANTINE,
-    STEP_BURIAL,
 };
 
 /* ---- opening.c ----------------------------------------------------------------------------------
@@ -338,24 +353,6 @@ void tp_opening_hold(struct tp_session *session, struct tp_peer *peer, struct tp
                      struct tp_effects *out);
 void tp_opening_drop(struct tp_session *session, struct held *held);
 void tp_opening_finish(struct tp_session *session);
-
-/* ---- burial.c -----------------------------------------------------------------------------------
- */
-
-void tp_burial_want(struct tp_session *session, struct tp_effects *out);
-/* False: there is more to say than there was room for. */
-bool tp_burial_pump(struct tp_session *session, struct tp_effects *out);
-void tp_burial_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
-/* This client wrote in a deleted epoch: it is no other's, so whoever has something of it is old. */
-bool tp_burial_has(const struct tp_session *session, uint64_t client);
-/* The peer hears nothing of the document, and what it says does not count, until it begins anew. */
-void tp_burial_mark(struct tp_peer *peer);
-/* Marks it, and says why to `message`. */
-void tp_burial_refuse(struct tp_session *session, struct tp_peer *peer,
-                      const struct tp_message *message, struct tp_effects *out);
-/* A step 1. True: it comes from somebody of a deleted epoch, and is answered. */
-bool tp_burial_asks(struct tp_session *session, struct tp_peer *peer,
-                    const struct tp_message *message, struct tp_effects *out);
 
 /* ---- content.c ----------------------------------------------------------------------------------
  */
@@ -381,6 +378,14 @@ void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
 void tp_answers_catch_up(struct tp_session *session, struct tp_peer *peer);
 /* False: there is more to say than there was room for. */
 bool tp_answers_pump(struct tp_session *session, struct tp_effects *out);
+/* What of the content somebody with this state vector lacks, and all deletions: in V1 or V2. The
+ * content must be folded, and not empty. */
+struct tp_work_op *tp_answers_diff(struct tp_session *session, uint32_t step, bool v2,
+                                   struct tp_slice sv, struct tp_effects *out);
+/* The difference as a whole message: Teleportal's of V2, y-protocols' of V1. */
+struct tp_frame *tp_answers_encode(struct tp_session *session, const struct tp_work_op *op,
+                                   enum tp_message_kind kind);
+void tp_answers_diff_free(struct tp_session *session, struct tp_work_op *op);
 void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
 void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
 void tp_answers_forget(struct tp_session *session, struct tp_peer *peer);
@@ -391,6 +396,9 @@ void tp_answers_finish(struct tp_session *session);
 
 void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
                       struct tp_effects *out);
+/* An update of another node: `session->hearing` says whose. */
+void tp_saving_heard(struct tp_session *session, struct tp_message *message,
+                     struct tp_effects *out);
 void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
 void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
 /* An answer that waits until all that was received so far is durable. Takes `echo`. */
@@ -435,6 +443,11 @@ void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct
 void tp_guests_left(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
 void tp_guests_expire(struct tp_session *session, struct tp_effects *out);
 void tp_guests_hand_over(struct tp_session *session, uint64_t client, struct tp_peer *peer);
+/* Awareness of other nodes' clients. */
+void tp_guests_heard(struct tp_session *session, struct tp_message *message,
+                     struct tp_effects *out);
+/* What other nodes have not heard of ours, as one message; NULL: nothing. With `all`, all of it. */
+struct said *tp_guests_untold(struct tp_session *session, bool all);
 void tp_guests_check(const struct tp_session *session);
 void tp_guests_finish(struct tp_session *session);
 
@@ -450,3 +463,31 @@ bool tp_roster_has(const struct tp_session *session, const struct tp_peer *peer,
 void tp_roster_left(struct tp_session *session, struct tp_peer *peer);
 bool tp_roster_pump(struct tp_session *session, struct tp_effects *out);
 void tp_roster_finish(struct tp_session *session);
+/* Presence of other nodes' clients (spec 02 section 7.6). */
+void tp_roster_heard(struct tp_session *session, const struct tp_message *message,
+                     struct tp_effects *out);
+/* Forgets nodes that were silent for too long; returns when to look again, 0: there are none. */
+uint64_t tp_roster_expire(struct tp_session *session);
+/* All of our own clients, as other nodes are told every now and then; NULL: there are none. */
+struct said *tp_roster_heartbeat(struct tp_session *session);
+
+/* ---- bus.c: other nodes -------------------------------------------------------------------------
+ */
+
+void tp_bus_init(struct tp_session *session);
+/* Ours are to hear of this: an update, under a number of its own. */
+void tp_bus_publish(struct tp_session *session, struct said *said, struct tp_effects *out);
+/* The same for presence, and awareness that cannot be read: under the node's plain id. */
+void tp_bus_tell(struct tp_session *session, struct said *said, struct tp_effects *out);
+/* The table of guests has something untold: it is told soon, together with what comes meanwhile. */
+void tp_bus_guests_changed(struct tp_session *session);
+void tp_bus_heard(struct tp_session *session, const struct tp_heard *heard, struct tp_effects *out);
+void tp_bus_linked(struct tp_session *session);
+void tp_bus_shut(struct tp_session *session); /* not open: asks when it is */
+/* Something was not taken in, or came twice wrong: ask what is missing. */
+void tp_bus_missed(struct tp_session *session);
+void tp_bus_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
+bool tp_bus_pump(struct tp_session *session, struct tp_effects *out);
+uint64_t tp_bus_due_ns(const struct tp_session *session);
+size_t tp_bus_memory(const struct tp_session *session);
+void tp_bus_finish(struct tp_session *session);

@@ -91,6 +91,14 @@ static struct deed *deed_create(struct tp_session *session, struct tp_peer *peer
     tp_frame_ref(deed->message.frame);
     deed->update = update;
     deed->stored = message->encrypted ? deed->message.update.container : update;
+    if (session->hearing != NULL) {
+        const struct tp_slice source = session->hearing->source;
+        deed->heard = true;
+        deed->given = session->hearing->message == NULL;
+        deed->origin_size = (uint32_t)source.size;
+        deed->origin = tp_session_take(session, source.size);
+        memcpy(deed->origin, source.data, source.size);
+    }
     tp_link_init(&deed->link);
     tp_link_init(&deed->op.link);
     tp_link_init(&deed->op.inflight);
@@ -114,6 +122,7 @@ static void deed_finish(struct tp_session *session, struct deed *deed, bool fail
     session->deed_count--;
     session->deed_size -= deed->stored.size;
     tp_session_give(session, deed->head, deed->head_size);
+    tp_session_give(session, deed->origin, deed->origin_size);
     tp_buffer_finish(&deed->rows);
     tp_message_drop(&deed->message);
     tp_session_give(session, deed, sizeof *deed);
@@ -148,31 +157,26 @@ static void add_creation(struct tp_session *session, struct deed *deed)
 {
     const size_t name_size = session->room.size + 1 + session->document.size;
     struct tp_store_op *op = &deed->op;
-    struct tp_buffer buried = tp_buffer_growing(UINT32_MAX);
 
-    if (session->buried.count > 0)
-        tp_state_vector_encode(&session->buried, &buried);
     do
         session->number = tp_random_next(session->env->random);
-    while (session->number == 0 || session->number == UINT64_MAX); /* one is behind each */
+    while (session->number == 0);
     session->creating = true;
     tp_record_number_key(session->number, deed->number_key);
 
     /* room for all three, so that nothing moves any more */
     deed->rows = tp_buffer_growing(SIZE_MAX);
-    tp_buffer_reserve(&deed->rows, 2 * name_size + buried.size + 256);
+    tp_buffer_reserve(&deed->rows, 2 * name_size + 256);
     const enum tp_status status = tp_record_name_key(session->room, session->document, &deed->rows);
     TP_ASSERT(status == TP_OK);
     const struct tp_slice name = cut(&deed->rows, 0);
     const struct tp_name_record record = {.number = session->number,
                                           .epoch = session->epoch,
                                           .mode = session->mode,
-                                          .created_ms = session->wall_ms,
-                                          .state_vector = tp_buffer_slice(&buried)};
+                                          .created_ms = session->wall_ms};
     size_t from = deed->rows.size;
     tp_name_record_encode(&record, &deed->rows);
     const struct tp_slice value = cut(&deed->rows, from);
-    tp_buffer_finish(&buried);
     const struct tp_metadata_record metadata = {.name = name,
                                                 .epoch = session->epoch,
                                                 .mode = session->mode,
@@ -183,9 +187,9 @@ static void add_creation(struct tp_session *session, struct deed *deed)
 
     op->parts[0] =
         (struct tp_store_part){.kind = TP_PART_EXPECT_ABSENT, .table = TP_TABLE_NAMES, .key = name};
-    if (session->name_record.size > 0) { /* a tombstone */
+    if (session->tombstone.size > 0) {
         op->parts[0].kind = TP_PART_EXPECT_VALUE;
-        op->parts[0].value = tp_buffer_slice(&session->name_record);
+        op->parts[0].value = tp_buffer_slice(&session->tombstone);
     }
     op->parts[1] = (struct tp_store_part){
         .kind = TP_PART_PUT, .table = TP_TABLE_NAMES, .key = name, .value = value};
@@ -221,7 +225,9 @@ static void submit(struct tp_session *session, struct deed *deed, struct tp_effe
     if (session->number == 0)
         add_creation(session, deed);
 
-    const size_t head_room = RECORD_HEAD_SIZE_MAX + entry.user.size + entry.client.size;
+    entry.origin = tp_slice_of(deed->origin, deed->origin_size);
+    const size_t head_room =
+        RECORD_HEAD_SIZE_MAX + entry.user.size + entry.client.size + entry.origin.size;
     tp_session_give(session, deed->head, deed->head_size);
     deed->head_size = head_room;
     deed->head = tp_session_take(session, head_room);
@@ -297,15 +303,24 @@ static bool is_known(struct tp_session *session, const struct findings *found,
 }
 
 /* True if it belongs to a deleted epoch of the document: it must not rise again. */
-static bool is_buried(const struct tp_session *session, const struct tp_peer *peer,
-                      const struct findings *found)
+static bool is_buried(const struct tp_session *session, const struct findings *found)
 {
-    if (peer != NULL && peer->stale)
-        return true;
-    for (size_t i = 0; session->buried.count > 0 && i < found->range_count; i++)
-        if (tp_burial_has(session, found->ranges[i].client))
+    for (size_t i = 0; i < found->range_count; i++)
+        if (found->ranges[i].from < tp_state_vector_get(&session->buried, found->ranges[i].client))
             return true;
     return false;
+}
+
+static void refuse_buried(struct tp_session *session, struct tp_peer *peer,
+                          const struct tp_message *message, struct tp_effects *out)
+{
+    session->env->counters->updates_refused++;
+    if (peer->dialect != TP_DIALECT_TELEPORTAL) {
+        tp_session_close(out, peer, TP_CLOSE_STALE_EPOCH);
+        return;
+    }
+    tp_replies_deny(session, peer, false, TP_SLICE("this document was deleted"), out);
+    tp_replies_ack(session, peer, message->id, out);
 }
 
 static struct tp_frame *convert(struct tp_session *session, struct tp_slice update,
@@ -337,6 +352,8 @@ static void pass_on(struct tp_session *session, const struct deed *deed, struct 
 
     if (session->mode == TP_MODE_ENCRYPTED) { /* as it came: we could write nothing else */
         tp_session_broadcast(out, deed->peer, TP_AUDIENCE_TELEPORTAL, news);
+        if (!deed->heard)
+            tp_bus_publish(session, news, out);
         return;
     }
     message->update.v1 = v1;
@@ -352,6 +369,8 @@ static void pass_on(struct tp_session *session, const struct deed *deed, struct 
         message->update.container = message->update.sidecars = (struct tp_slice){0};
     }
     tp_session_broadcast(out, deed->peer, audience, news);
+    if (!deed->heard)
+        tp_bus_publish(session, news, out);
 }
 
 /* Writes an update anew that means something, but not the same to every client. The message is ours
@@ -400,7 +419,7 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
         holder = convert(session, deed->update, TP_UPDATE_V2, &found->v1);
         TP_ASSERT(holder != NULL); /* whether it can be was looked at */
         v1 = tp_frame_message(holder);
-    } else if (teleportal_count > 0) {
+    } else if (teleportal_count > 0 || (session->bus != NULL && !deed->heard)) {
         struct tp_frame *second = convert(session, deed->update, TP_UPDATE_V1, &found->v2);
         TP_ASSERT(second != NULL);
         tp_session_say(session, TP_MESSAGE_PING)->hold = second;
@@ -415,6 +434,8 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
     tp_session_say(session, TP_MESSAGE_PING)->hold = holder;
     session->env->counters->updates_accepted++;
     session->write_count += deed->message.kind == TP_MESSAGE_UPDATE;
+    session->env->counters->bridge_updates += deed->heard;
+    session->env->counters->bridge_repairs += deed->given;
     pass_on(session, deed, v1, v2, out);
     if (session->creating || session->stage != STAGE_OPEN)
         deed->stage = DEED_WAITING;
@@ -434,10 +455,9 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
     } else if (!tp_session_takes(session, message->encrypted)) { /* decided while it was checked */
         if (peer != NULL && peer->dialect == TP_DIALECT_TELEPORTAL)
             tp_replies_mismatch(session, peer, message->encrypted, message->id, out);
-    } else if (is_buried(session, peer, found)) {
-        session->env->counters->updates_refused++;
+    } else if (is_buried(session, found)) {
         if (peer != NULL)
-            tp_burial_refuse(session, peer, message, out);
+            refuse_buried(session, peer, message, out);
     } else if (is_known(session, found, update)) {
         session->env->counters->updates_empty++;
         welcome(session, peer, message, out);
@@ -519,45 +539,20 @@ static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8
     deed->check->input_count = 1;
     deed->check->encoding = encoding;
     deed->check->want_v1 = true;
-    deed->check->want_v2 = session->counts[TP_DIALECT_TELEPORTAL] > 0;
+    deed->check->want_v2 = session->counts[TP_DIALECT_TELEPORTAL] > 0 || session->bus != NULL;
     if (deed->message.encrypted)
         deed->check->hashed = &deed->message.update;
 }
 
-void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
-                      struct tp_effects *out)
+/* Looks at an update that may be taken in, here or elsewhere, and judges it. */
+static void take_in(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                    struct tp_effects *out)
 {
-    const struct tp_session_limits *limits = session->env->limits;
-    const bool is_teleportal = peer->dialect == TP_DIALECT_TELEPORTAL;
     const struct tp_message_update *received = &message->update;
+    const struct tp_session_limits *limits = session->env->limits;
+    const bool is_teleportal = peer == NULL || peer->dialect == TP_DIALECT_TELEPORTAL;
     struct tp_update_range ranges[RANGE_ROOM];
     struct findings found = {0};
-
-    if (!may_write(session, peer, message, out))
-        return;
-    if (is_teleportal && !is_sound(message)) {
-        refuse(session, peer, message->id, message->raw, out);
-        return;
-    }
-    const struct tp_slice offered = is_teleportal ? received->v2 : received->v1;
-    if (offered.size > limits->update_size_max) {
-        session->env->counters->updates_refused++;
-        if (is_teleportal)
-            tp_replies_nack(session, peer, message->id, "message-too-large", out);
-        else
-            tp_session_close(out, peer, TP_CLOSE_DOCUMENT_TOO_BIG);
-        return;
-    }
-    if (is_teleportal && offered.size == 0) {
-        session->env->counters->updates_empty++;
-        welcome(session, peer, message, out);
-        return;
-    }
-    if (session->deed_count >= 2 * limits->store_count_max ||
-        session->deed_size >= 2 * limits->store_size_max + limits->update_size_max) {
-        tp_session_close(out, peer, TP_CLOSE_OVERLOAD);
-        return;
-    }
 
     tp_message_keep(message, session->env->pool); /* the one copy */
     const struct tp_slice update = is_teleportal ? received->v2 : received->v1;
@@ -580,9 +575,65 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
         judge(session, peer, message, update, NULL, &found, out);
     }
     tp_buffer_finish(&found.digests);
+}
+
+/* So much waits for the disk that whoever goes on in spite of PAUSE is not listened to. */
+static bool is_overloaded(const struct tp_session *session)
+{
+    const struct tp_session_limits *limits = session->env->limits;
+
+    return session->deed_count >= 2 * limits->store_count_max ||
+           session->deed_size >= 2 * limits->store_size_max + limits->update_size_max;
+}
+
+void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                      struct tp_effects *out)
+{
+    const struct tp_session_limits *limits = session->env->limits;
+    const bool is_teleportal = peer->dialect == TP_DIALECT_TELEPORTAL;
+
+    if (!may_write(session, peer, message, out))
+        return;
+    if (is_teleportal && !is_sound(message)) {
+        refuse(session, peer, message->id, message->raw, out);
+        return;
+    }
+    const struct tp_slice offered = is_teleportal ? message->update.v2 : message->update.v1;
+    if (offered.size > limits->update_size_max) {
+        session->env->counters->updates_refused++;
+        if (is_teleportal)
+            tp_replies_nack(session, peer, message->id, "message-too-large", out);
+        else
+            tp_session_close(out, peer, TP_CLOSE_DOCUMENT_TOO_BIG);
+        return;
+    }
+    if (is_teleportal && offered.size == 0) {
+        session->env->counters->updates_empty++;
+        welcome(session, peer, message, out);
+        return;
+    }
+    if (is_overloaded(session)) {
+        tp_session_close(out, peer, TP_CLOSE_OVERLOAD);
+        return;
+    }
+    take_in(session, peer, message, out);
     if (session->deed_count >= limits->store_count_max ||
         session->deed_size >= limits->store_size_max)
         tp_session_pause(session, peer, out);
+}
+
+/* Nobody can be told to wait or that it was wrong. What there is no room for is asked for again. */
+void tp_saving_heard(struct tp_session *session, struct tp_message *message, struct tp_effects *out)
+{
+    if (!is_sound(message)) {
+        session->env->counters->bridge_refused++;
+    } else if (message->update.v2.size == 0) {
+        session->env->counters->updates_empty++;
+    } else if (is_overloaded(session)) {
+        tp_bus_missed(session);
+    } else {
+        take_in(session, NULL, message, out);
+    }
 }
 
 void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
@@ -622,7 +673,7 @@ static void reopen(struct tp_session *session, struct deed *deed, struct tp_effe
     session->creating = false;
     session->joining_other = true;
     session->log_count = session->log_size = 0;
-    tp_session_set_name_record(session, (struct tp_slice){0});
+    tp_buffer_finish(&session->tombstone);
     tp_opening_start(session, out);
 }
 
@@ -652,7 +703,7 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
     if (creates) {
         session->creating = false;
         if (ok)
-            tp_session_set_name_record(session, op->parts[1].value);
+            tp_buffer_finish(&session->tombstone);
         else
             session->number = 0; /* the next one tries again */
     }

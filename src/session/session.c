@@ -29,13 +29,6 @@ const struct tp_session_limits tp_session_limits_default = {
 /* ---- memory -------------------------------------------------------------------------------------
  */
 
-void tp_session_set_name_record(struct tp_session *session, struct tp_slice record)
-{
-    tp_buffer_finish(&session->name_record);
-    session->name_record = tp_buffer_growing(tp_max(record.size, 1));
-    tp_buffer_append(&session->name_record, record.data, record.size);
-}
-
 void *tp_session_take(struct tp_session *session, size_t size)
 {
     return tp_pool_take_zeroed(session->env->pool, size);
@@ -191,9 +184,9 @@ void tp_session_doom(struct tp_session *session, enum tp_close_reason reason, bo
 /* ---- peers --------------------------------------------------------------------------------------
  */
 
-uint8_t tp_session_audience(const struct tp_peer *peer)
+static uint8_t audience_of(const struct tp_peer *peer)
 {
-    if (!(peer->rights & TP_MAY_READ) || peer->stale) /* it hears nothing of the others */
+    if (!(peer->rights & TP_MAY_READ)) /* it may write, and hears nothing of the others */
         return 0;
     switch (peer->dialect) {
     case TP_DIALECT_YWEBSOCKET:
@@ -221,7 +214,7 @@ static void greet(struct tp_session *session, struct tp_peer *peer, struct tp_ef
 {
     tp_link_remove(&peer->link);
     tp_link_insert(&session->peers, &peer->link);
-    peer->audience = tp_session_audience(peer);
+    peer->audience = audience_of(peer);
     if (peer->dialect == TP_DIALECT_TELEPORTAL)
         return;
     if (session->mode == TP_MODE_ENCRYPTED) {
@@ -263,8 +256,8 @@ static void left(struct tp_session *session, struct tp_peer *peer, struct tp_eff
 
 static bool is_open(const struct tp_session *session)
 {
-    return session->stage == STAGE_OPEN && session->deletion == DELETION_NONE &&
-           tp_link_alone(&session->joining) && tp_link_alone(&session->held);
+    return session->stage == STAGE_OPEN && tp_link_alone(&session->joining) &&
+           tp_link_alone(&session->held);
 }
 
 bool tp_session_takes(const struct tp_session *session, bool encrypted)
@@ -303,7 +296,9 @@ static void relay(struct tp_session *session, struct tp_peer *peer, struct tp_me
                   struct tp_effects *out)
 {
     tp_message_keep(message, session->env->pool);
-    tp_session_broadcast(out, peer, TP_AUDIENCE_TELEPORTAL, tp_session_say_again(session, message));
+    struct said *news = tp_session_say_again(session, message);
+    tp_session_broadcast(out, peer, TP_AUDIENCE_TELEPORTAL, news);
+    tp_bus_tell(session, news, out);
     tp_replies_ack(session, peer, message->id, out);
 }
 
@@ -315,8 +310,7 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
 
     switch (message->kind) {
     case TP_MESSAGE_SYNC_STEP_1:
-        if (!tp_burial_asks(session, peer, message, out))
-            tp_answers_ask(session, peer, message, out);
+        tp_answers_ask(session, peer, message, out);
         break;
     case TP_MESSAGE_SYNC_STEP_2:
     case TP_MESSAGE_UPDATE:
@@ -398,10 +392,8 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         tp_session_close(out, TP_CONTAINER(link, struct tp_peer, link), session->doom_reason);
     }
     if (!tp_roster_pump(session, out) || !tp_saving_pump(session, out) ||
-        !tp_replies_pump(session, out) || !tp_burial_pump(session, out))
+        !tp_replies_pump(session, out))
         return false;
-    if (session->deletion != DELETION_NONE)
-        return true;
     if (session->stage == STAGE_REFUSED) {
         /* Who waits for the content is told that it cannot be had now. */
         while (!tp_link_alone(&session->held)) {
@@ -414,8 +406,11 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         }
         return true;
     }
-    if (session->stage != STAGE_OPEN)
+    if (session->stage != STAGE_OPEN) {
+        if (session->bus != NULL)
+            tp_bus_shut(session);
         return true;
+    }
 
     while (!tp_link_alone(&session->joining)) {
         if (!tp_session_has_room(out, 3))
@@ -440,7 +435,8 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
     /* A client asks for content first and announces itself next: it gets its answers in that order,
      * unless the first has to be computed elsewhere. */
     return tp_answers_pump(session, out) && tp_roster_pump(session, out) &&
-           tp_saving_pump(session, out) && tp_replies_pump(session, out);
+           tp_saving_pump(session, out) && tp_replies_pump(session, out) &&
+           tp_bus_pump(session, out);
 }
 
 static void resume(struct tp_session *session, struct tp_effects *out)
@@ -498,6 +494,7 @@ static void wake(struct tp_session *session, struct tp_effects *out)
     if (session->stage == STAGE_OPEN && session->unsaved)
         at_ns = earlier(at_ns, session->repair_ns);
     at_ns = earlier(at_ns, tp_replies_due_ns(session));
+    at_ns = earlier(at_ns, tp_bus_due_ns(session));
 
     if (at_ns == 0)
         return;
@@ -511,8 +508,7 @@ static void wake(struct tp_session *session, struct tp_effects *out)
 
 static bool is_over(const struct tp_session *session)
 {
-    if (session->peer_count > 0 || session->inflight > 0 || session->deed_count > 0 ||
-        session->deletion != DELETION_NONE)
+    if (session->peer_count > 0 || session->inflight > 0 || session->deed_count > 0)
         return false;
     return session->closing || session->stage == STAGE_REFUSED ||
            session->now_ns - session->empty_since_ns >= session->env->limits->grace_ns;
@@ -546,8 +542,6 @@ static void woke(struct tp_session *session, struct tp_effects *out)
     if (session->stage == STAGE_NEW && session->peer_count > 0)
         tp_opening_start(session, out);
     tp_guests_expire(session, out);
-    if (session->deletion != DELETION_NONE)
-        return;
     if (session->stage == STAGE_OPEN && session->unsaved && session->now_ns >= session->repair_ns)
         tp_saving_repair(session, out);
     if (session->stage != STAGE_OPEN ||
@@ -558,14 +552,11 @@ static void woke(struct tp_session *session, struct tp_effects *out)
         tp_content_folded(session, session->version, out);
 }
 
-static void told(struct tp_session *session, enum tp_told told, struct tp_effects *out)
+static void told(struct tp_session *session, enum tp_told told)
 {
     switch (told) {
     case TP_TOLD_CLOSE:
         session->closing = true;
-        break;
-    case TP_TOLD_DELETE:
-        tp_burial_want(session, out);
         break;
     case TP_TOLD_TRIM:
         tp_content_forget_caches(session);
@@ -607,8 +598,6 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
     case TP_EVENT_STORED:
         if (event->store_op->step == STEP_NAMES || event->store_op->step == STEP_ROWS)
             tp_opening_read(session, event->store_op, out);
-        else if (event->store_op->step == STEP_BURIAL)
-            tp_burial_stored(session, event->store_op, out);
         else
             tp_saving_stored(session, event->store_op, out);
         break;
@@ -623,6 +612,10 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
         case STEP_CHECK:
             tp_saving_checked(session, event->work_op, out);
             break;
+        case STEP_DIGEST:
+        case STEP_GIVE:
+            tp_bus_worked(session, event->work_op, out);
+            break;
         default:
             tp_answers_worked(session, event->work_op, out);
         }
@@ -634,14 +627,18 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
         woke(session, out);
         break;
     case TP_EVENT_TOLD:
-        told(session, event->told, out);
+        told(session, event->told);
         break;
     case TP_EVENT_RIGHTS:
         rights_changed(session, event->peer, out);
         break;
-    case TP_EVENT_MORE:
-    case TP_EVENT_HEARD: /* no bridge yet: nobody to hear */
+    case TP_EVENT_HEARD:
+        tp_bus_heard(session, event->heard, out);
+        break;
     case TP_EVENT_LINKED:
+        tp_bus_linked(session);
+        break;
+    case TP_EVENT_MORE:
         break;
     }
     settle(session, out);
@@ -676,6 +673,8 @@ struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp
     tp_link_init(&session->roster);
     tp_link_init(&session->leaving);
     tp_link_init(&session->readings);
+    tp_link_init(&session->outside);
+    tp_bus_init(session);
     return session;
 }
 
@@ -691,6 +690,7 @@ void tp_session_destroy(struct tp_session *session)
     tp_saving_finish(session);
     tp_guests_finish(session);
     tp_roster_finish(session);
+    tp_bus_finish(session);
     tp_content_finish(session);
     tp_opening_finish(session);
     tp_session_give(session, session,
@@ -709,7 +709,7 @@ void tp_session_check(const struct tp_session *session)
     TP_LIST_EACH(link, &session->peers)
     {
         const struct tp_peer *peer = TP_CONTAINER(link, struct tp_peer, link);
-        TP_ASSERT(peer->audience == tp_session_audience(peer) || session->stage != STAGE_OPEN ||
+        TP_ASSERT(peer->audience == audience_of(peer) || session->stage != STAGE_OPEN ||
                   peer->audience == 0);
         peers++;
     }
@@ -767,12 +767,13 @@ size_t tp_session_memory(const struct tp_session *session)
 {
     size_t size = tp_pool_class_size(sizeof *session + session->room.size + session->document.size);
 
-    size += session->name_record.capacity;
+    size += session->tombstone.capacity;
     size += session->held_size + session->held_count * sizeof(struct held);
     size += session->deed_size + session->deed_count * sizeof(struct deed);
     size += session->question_count * (sizeof(struct question) + sizeof(struct tp_work_op));
     size += session->delayed_count * sizeof(struct delayed);
     size += session->attendee_count * tp_pool_class_size(sizeof(struct attendee));
+    size += tp_bus_memory(session);
     size += session->guest_size + session->guest_room * sizeof(struct guest *);
     size += session->merged == NULL ? 0 : session->merged->bytes.capacity + sizeof(struct blob);
     size += session->tail_size + session->tail_room * sizeof(struct tail_entry) +

@@ -256,6 +256,7 @@ static void perform(struct world *world, const struct tp_effect *effect, bool *m
     case TP_EFFECT_RESUME:
     case TP_EFFECT_COMPACT:
     case TP_EFFECT_PUBLISH:
+    case TP_EFFECT_NOTE:
         break;
     }
 }
@@ -286,9 +287,7 @@ static bool take(struct world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc, event->kind) &&
-                take_step(world, event, THE_CALLS_AFTER)) ||
-               more;
+        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
     }
     return take_step(world, event, THE_CALLS) ||
            (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));
