@@ -266,7 +266,7 @@ static void describe(const struct option *option, char *out, size_t size)
         snprintf(out, size, "nothing, *, or origins like https://example.com");
         return;
     case TYPE_RATES:
-        snprintf(out, size, "off, or rules like those, separated by commas");
+        snprintf(out, size, "off, or rules separated by commas, like the default");
         return;
     case TYPE_RANGES:
         snprintf(out, size, "nothing, or at most %u addresses and ranges like 10.0.0.0/8",
