@@ -49,5 +49,5 @@ struct tp_peer {
     uint64_t nack_until_ns;         /* none before */
     uint32_t announced_count;       /* presence: awareness ids announced */
     uint32_t owned_count;           /* awareness states owned */
-    struct tp_piecewise *piecewise; /* a first sync under way in pieces, or NULL */
+    struct tp_piecewise *piecewise; /* a sync under way in pieces, or NULL */
 };

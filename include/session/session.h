@@ -36,6 +36,8 @@ struct tp_session_limits {
     uint32_t delayed_count_max;      /* NACKs held back; more: the peer is closed */
     uint64_t whole_size_max;         /* y-websocket: larger documents are sent in pieces ... */
     uint32_t piece_size;             /* ... of about this size */
+    uint64_t passage_size_max; /* pieces kept for others who open it; more: the oldest go, and the
+                                * slowest readers have theirs made anew when they read again */
     uint64_t tail_size_max; /* updates kept beside the merged state: their memory; a part of it, for
                              * large documents; more: folded */
     uint64_t idle_ns;       /* this long after the last change caches go and the tail is folded */

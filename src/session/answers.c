@@ -58,8 +58,9 @@ static struct tp_frame *encode(struct tp_session *session, bool v2, const struct
 
 /* The answer as an effect: an encoded frame, shared. Hocuspocus has addresses to write first, so
  * its peers get the message to encode. */
-static void send_encoded(struct tp_session *session, struct tp_peer *peer,
-                         enum tp_message_kind kind, struct tp_frame *frame, struct tp_effects *out)
+void tp_answers_send_encoded(struct tp_session *session, struct tp_peer *peer,
+                             enum tp_message_kind kind, struct tp_frame *frame,
+                             struct tp_effects *out)
 {
     struct said *said = tp_session_say(session, kind);
     struct tp_message *message = &said->message;
@@ -167,7 +168,7 @@ static void answer(struct tp_session *session, struct question *question, struct
 {
     struct tp_peer *peer = question->peer;
 
-    send_encoded(session, peer, kind_of(question), frame, out);
+    tp_answers_send_encoded(session, peer, kind_of(question), frame, out);
     peer->synced = true;
     if (question->step && peer->dialect == TP_DIALECT_TELEPORTAL) {
         struct said *step = tp_session_say(session, TP_MESSAGE_SYNC_STEP_1);
@@ -256,95 +257,66 @@ void tp_answers_diff_free(struct tp_session *session, struct tp_work_op *op)
 /* ---- pieces -------------------------------------------------------------------------------------
  */
 
-static void free_piecewise(struct tp_session *session, struct tp_piecewise *piecewise)
+struct tp_frame *tp_answers_encode_update(struct tp_session *session, struct tp_slice v1)
 {
-    tp_blob_unref(piecewise->blob);
-    tp_buffer_finish(&piecewise->state_vector);
-    tp_session_give(session, piecewise, sizeof *piecewise);
+    return encode(session, false, &(struct words){.kind = TP_MESSAGE_UPDATE, .bytes = v1});
 }
 
-static void next_piece(struct tp_session *session, struct tp_piecewise *piecewise,
-                       struct tp_effects *out)
+void tp_answers_ask_rest(struct tp_session *session, struct tp_peer *peer, struct tp_slice sv,
+                         const struct tp_passage_wish *wish)
 {
-    struct tp_work_op *op = tp_session_work(session, TP_WORK_PIECE, STEP_PIECE, out);
+    struct question *question = ask(session, peer, sv);
 
-    op->inputs = &piecewise->input;
-    op->input_count = 1;
-    op->sv_in = tp_buffer_slice(&piecewise->state_vector);
-    op->size_max = session->env->limits->piece_size;
-    op->owner = piecewise;
-    piecewise->op = op;
-    piecewise->waits = false;
+    question->slot = SLOT_OTHER;
+    question->step = wish->step;
+    question->version = wish->version;
+    question->rest = true;
 }
 
-/* Starts a first sync in pieces in place of the question. */
-static void start_pieces(struct tp_session *session, struct question *question,
-                         struct tp_effects *out)
+void tp_answers_end_pieces(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
 {
-    struct tp_piecewise *piecewise = tp_session_take(session, sizeof *piecewise);
+    const struct words words = {.kind = TP_MESSAGE_SYNC_STEP_2,
+                                .bytes = tp_update_empty(TP_UPDATE_V1)};
+    struct tp_frame *frame = encode(session, false, &words);
 
-    piecewise->peer = question->peer;
-    piecewise->blob = tp_blob_ref(session->merged);
-    piecewise->input = tp_buffer_slice(&session->merged->bytes);
-    piecewise->step = question->step;
-    piecewise->state_vector = tp_buffer_growing(UINT32_MAX);
-    if (question->slot == SLOT_LEVEL)
-        tp_state_vector_encode(&session->state_vector, &piecewise->state_vector);
-    else
-        tp_buffer_append(&piecewise->state_vector, question->state_vector, question->size);
-    question->peer->piecewise = piecewise;
-    drop(session, question);
-    next_piece(session, piecewise, out);
+    tp_answers_send_encoded(session, peer, TP_MESSAGE_SYNC_STEP_2, frame, out);
+    tp_frame_unref(frame); /* the effect has it */
 }
 
-static void piece_done(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out)
+/* A sync in pieces in place of the question: on a passage that is there, or on a new one. */
+static bool start_pieces(struct tp_session *session, struct question *question, bool begin)
 {
-    struct tp_piecewise *piecewise = op->owner;
-    struct tp_peer *peer = piecewise->peer;
+    const struct tp_passage_wish wish = {
+        .step = question->step, .version = question->version, .exact = question->rest};
+    struct tp_frame *level = question->slot == SLOT_LEVEL ? tp_content_state_vector(session) : NULL;
+    const struct tp_slice sv = level != NULL ? tp_frame_message(level)
+                                             : tp_slice_of(question->state_vector, question->size);
+    const bool started = tp_passages_join(session, question->peer, sv, &wish, begin);
 
-    piecewise->op = NULL;
-    if (peer == NULL || op->status != TP_OK) {
-        if (peer != NULL) {
-            peer->piecewise = NULL;
-            tp_session_close(out, peer, TP_CLOSE_INTERNAL);
-        }
-        free_piecewise(session, piecewise);
-        tp_session_work_free(session, op);
-        return;
-    }
-
-    const enum tp_message_kind kind =
-        op->is_last && piecewise->step ? TP_MESSAGE_SYNC_STEP_2 : TP_MESSAGE_UPDATE;
-    struct tp_frame *frame =
-        encode(session, false, &(struct words){.kind = kind, .bytes = tp_buffer_slice(&op->v1)});
-    send_encoded(session, peer, kind, frame, out);
-    tp_frame_unref(frame);
-    if (op->is_last) {
-        peer->synced = true;
-        peer->piecewise = NULL;
-        free_piecewise(session, piecewise);
-    } else {
-        tp_buffer_finish(&piecewise->state_vector);
-        piecewise->state_vector = op->sv;
-        op->sv = (struct tp_buffer){0};
-        piecewise->waits = true;
-        tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_NOTIFY, .peer = peer});
-    }
-    tp_session_work_free(session, op);
+    tp_frame_unref(level);
+    if (started)
+        drop(session, question);
+    return started;
 }
 
-void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer)
 {
-    if (peer->behind) {
-        peer->behind = false;
+    if (peer->behind && peer->piecewise != NULL)
+        peer->piecewise->version = session->version; /* what was lost comes behind the pieces */
+    else if (peer->behind)
         tp_answers_catch_up(session, peer);
-    }
-    if (peer->piecewise != NULL && peer->piecewise->waits)
-        next_piece(session, peer->piecewise, out);
+    peer->behind = false;
+    tp_passages_ready(session, peer);
 }
 
 /* ---- the pump -----------------------------------------------------------------------------------
  */
+
+static bool is_piecewise(const struct tp_session *session, const struct tp_peer *peer)
+{
+    return !wants_v2(peer) && session->merged != NULL &&
+           session->merged->bytes.size > session->env->limits->whole_size_max;
+}
 
 /* One step for one question. False: no room. The question may be gone afterwards. */
 static bool go_on(struct tp_session *session, struct question *question, struct tp_effects *out)
@@ -373,12 +345,13 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
             return true;
         }
     }
+    if (is_piecewise(session, peer) && (peer->piecewise != NULL || /* then when that is through */
+                                        start_pieces(session, question, false)))
+        return true;
     if (!tp_content_folded(session, question->version, out))
         return session->fold.op != NULL;
-
-    if (!wants_v2(peer) && session->merged->bytes.size > session->env->limits->whole_size_max) {
-        if (peer->piecewise == NULL) /* else when that is through */
-            start_pieces(session, question, out);
+    if (is_piecewise(session, peer)) {
+        start_pieces(session, question, true);
         return true;
     }
     if (question->slot == SLOT_FULL && !wants_v2(peer) && !question->step) {
@@ -417,11 +390,18 @@ static bool go_on(struct tp_session *session, struct question *question, struct 
 
 bool tp_answers_pump(struct tp_session *session, struct tp_effects *out)
 {
-    TP_LIST_EACH_SAFE(link, &session->questions)
-    {
-        if (!go_on(session, TP_CONTAINER(link, struct question, link), out))
+    uint32_t question_count;
+
+    do {
+        TP_LIST_EACH_SAFE(link, &session->questions)
+        {
+            if (!go_on(session, TP_CONTAINER(link, struct question, link), out))
+                return false;
+        }
+        question_count = session->question_count;
+        if (!tp_passages_pump(session, out))
             return false;
-    }
+    } while (session->question_count != question_count); /* somebody asked for the rest */
     return true;
 }
 
@@ -465,7 +445,7 @@ void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct
         question_done(session, op, out);
         break;
     case STEP_PIECE:
-        piece_done(session, op, out);
+        tp_passages_worked(session, op);
         break;
     default:
         TP_ASSERT(!"an answer to what nobody asked");
@@ -484,13 +464,7 @@ void tp_answers_forget(struct tp_session *session, struct tp_peer *peer)
         else
             question->peer = NULL;
     }
-    struct tp_piecewise *piecewise = peer->piecewise;
-    peer->piecewise = NULL;
-    if (piecewise == NULL)
-        return;
-    piecewise->peer = NULL;
-    if (piecewise->op == NULL)
-        free_piecewise(session, piecewise);
+    tp_passages_forget(session, peer);
 }
 
 void tp_answers_finish(struct tp_session *session)

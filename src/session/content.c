@@ -23,6 +23,7 @@ void tp_content_add(struct tp_session *session, struct tp_frame *frame, struct t
     }
     session->tail[session->tail_count++] = (struct tail_entry){tp_frame_ref(frame), v1};
     session->tail_size += v1.size;
+    session->added_size += v1.size;
     session->version++;
     session->changed_ns = session->now_ns;
 
@@ -126,6 +127,7 @@ void tp_content_forget_caches(struct tp_session *session)
             tp_frame_unref(session->caches[i][slot].frame);
             session->caches[i][slot].frame = NULL;
         }
+    tp_passages_forget_idle(session, true);
 }
 
 void tp_content_finish(struct tp_session *session)

@@ -144,6 +144,7 @@ struct question {
     struct tp_peer *peer; /* NULL: has left, and a worker is at it */
     enum slot slot;
     bool step;      /* false: nobody asked; the peer has lost frames and gets an update */
+    bool rest;      /* it has had pieces */
     bool encrypted; /* what the peer takes the document for, before anything is in it */
     uint64_t id;
     uint64_t version; /* of the content, when it came: the answer must hold that */
@@ -152,15 +153,24 @@ struct question {
     uint8_t state_vector[];
 };
 
-/* A first sync in pieces. The peer's `piecewise`. */
+/* One who is sent a large document in pieces (passages.c). The peer's `piecewise`. */
 struct tp_piecewise {
-    struct tp_peer *peer; /* NULL: has left, and a worker is at it */
-    struct blob *blob;
-    struct tp_slice input;
-    struct tp_buffer state_vector; /* of the peer, after what it was sent */
-    bool step;                     /* the last piece is a step 2 */
-    bool waits;                    /* for READY */
-    struct tp_work_op *op;
+    struct tp_link link; /* the passage's readers */
+    struct tp_link turn; /* session->turns, or the passage's `waiting` */
+    struct tp_peer *peer;
+    struct passage *passage; /* NULL: left behind, at `at` */
+    uint32_t next;           /* piece */
+    bool step;               /* a step 2 ends it */
+    bool waits;              /* for READY */
+    uint64_t version;        /* of the content, that it must have in the end */
+    struct tp_buffer at;     /* a state vector */
+};
+
+/* What somebody wants who is to be sent pieces. */
+struct tp_passage_wish {
+    bool step;
+    bool exact; /* on a passage that has `version`; else what it lacks may come behind it */
+    uint64_t version;
 };
 
 struct fold {
@@ -258,6 +268,7 @@ struct tp_session {
     struct tail_entry *tail;
     uint32_t tail_count, tail_room;
     size_t tail_size;
+    uint64_t added_size;                 /* bytes of all accepted updates */
     struct tp_buffer sidecars;           /* encrypted: a list (crdt/sidecars.h), of all up to now */
     struct tp_state_vector state_vector; /* never more than the content has */
     struct fold fold;
@@ -268,7 +279,9 @@ struct tp_session {
     /* questions, updates, answers under way */
     struct tp_link questions;
     uint32_t question_count;
-    uint32_t piecewise_count; /* of them, those with an operation out: see inflight */
+    struct tp_link passages, turns, wanting; /* passages.c */
+    size_t passages_size;                    /* their pieces */
+    uint64_t passed_ns;                      /* when the last reader went */
     struct tp_link deeds, dues, delayed;
     uint64_t ticket; /* of the last deed */
     uint32_t deed_count, delayed_count;
@@ -387,9 +400,37 @@ struct tp_frame *tp_answers_encode(struct tp_session *session, const struct tp_w
                                    enum tp_message_kind kind);
 void tp_answers_diff_free(struct tp_session *session, struct tp_work_op *op);
 void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
-void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer);
+/* For passages.c: an update as a whole message, such a message as an effect, the step 2 behind all
+ * pieces, and a question of who has had them. */
+struct tp_frame *tp_answers_encode_update(struct tp_session *session, struct tp_slice v1);
+void tp_answers_send_encoded(struct tp_session *session, struct tp_peer *peer,
+                             enum tp_message_kind kind, struct tp_frame *frame,
+                             struct tp_effects *out);
+void tp_answers_end_pieces(struct tp_session *session, struct tp_peer *peer,
+                           struct tp_effects *out);
+void tp_answers_ask_rest(struct tp_session *session, struct tp_peer *peer, struct tp_slice sv,
+                         const struct tp_passage_wish *wish);
 void tp_answers_forget(struct tp_session *session, struct tp_peer *peer);
 void tp_answers_finish(struct tp_session *session);
+
+/* ---- passages.c ---------------------------------------------------------------------------------
+ */
+
+/* Starts to send `peer` what is above `sv` of a large document. False: there is no passage to join,
+ * and `begin` forbids a new one. The merged state must be there, and be that of the wish. */
+bool tp_passages_join(struct tp_session *session, struct tp_peer *peer, struct tp_slice sv,
+                      const struct tp_passage_wish *wish, bool begin);
+bool tp_passages_pump(struct tp_session *session, struct tp_effects *out);
+void tp_passages_worked(struct tp_session *session, struct tp_work_op *op);
+void tp_passages_ready(struct tp_session *session, struct tp_peer *peer);
+void tp_passages_forget(struct tp_session *session, struct tp_peer *peer);
+/* Those without readers: all, or those that nobody will join. */
+void tp_passages_forget_idle(struct tp_session *session, bool all);
+bool tp_passages_are_idle(const struct tp_session *session);
+size_t tp_passages_memory(const struct tp_session *session);
+void tp_passages_check(const struct tp_session *session);
+void tp_passages_finish(struct tp_session *session);
 
 /* ---- saving.c -----------------------------------------------------------------------------------
  */

@@ -17,6 +17,7 @@ const struct tp_session_limits tp_session_limits_default = {
     .delayed_count_max = 256,
     .whole_size_max = (uint64_t)1 << 20,
     .piece_size = 256 << 10,
+    .passage_size_max = (uint64_t)32 << 20,
     .tail_size_max = 256 << 10,
     .idle_ns = 2 * SECOND_NS,
     .compact_count = 128,
@@ -489,6 +490,8 @@ static void wake(struct tp_session *session, struct tp_effects *out)
                                    (session->closing ? 0 : session->env->limits->grace_ns));
     if (session->stage == STAGE_OPEN && has_spare_memory(session))
         at_ns = earlier(at_ns, session->changed_ns + session->env->limits->idle_ns);
+    if (tp_passages_are_idle(session))
+        at_ns = earlier(at_ns, session->passed_ns + session->env->limits->idle_ns);
     if (session->stage == STAGE_REFUSED)
         at_ns = earlier(at_ns, session->retry_ns);
     if (session->stage == STAGE_OPEN && session->unsaved)
@@ -542,6 +545,8 @@ static void woke(struct tp_session *session, struct tp_effects *out)
     if (session->stage == STAGE_NEW && session->peer_count > 0)
         tp_opening_start(session, out);
     tp_guests_expire(session, out);
+    if (session->now_ns >= session->passed_ns + session->env->limits->idle_ns)
+        tp_passages_forget_idle(session, true);
     if (session->stage == STAGE_OPEN && session->unsaved && session->now_ns >= session->repair_ns)
         tp_saving_repair(session, out);
     if (session->stage != STAGE_OPEN ||
@@ -621,7 +626,7 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
         }
         break;
     case TP_EVENT_READY:
-        tp_answers_ready(session, event->peer, out);
+        tp_answers_ready(session, event->peer);
         break;
     case TP_EVENT_WOKE:
         woke(session, out);
@@ -667,6 +672,9 @@ struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp
     tp_link_init(&session->doomed);
     tp_link_init(&session->held);
     tp_link_init(&session->questions);
+    tp_link_init(&session->passages);
+    tp_link_init(&session->turns);
+    tp_link_init(&session->wanting);
     tp_link_init(&session->deeds);
     tp_link_init(&session->dues);
     tp_link_init(&session->delayed);
@@ -687,6 +695,7 @@ void tp_session_destroy(struct tp_session *session)
     while (!tp_link_alone(&session->held))
         tp_opening_drop(session, TP_CONTAINER(session->held.next, struct held, link));
     tp_answers_finish(session);
+    tp_passages_finish(session);
     tp_saving_finish(session);
     tp_guests_finish(session);
     tp_roster_finish(session);
@@ -750,6 +759,7 @@ void tp_session_check(const struct tp_session *session)
     TP_ASSERT(tail_size == session->tail_size);
     TP_ASSERT(session->merged_version <= session->version);
     TP_ASSERT(session->fold.tail_count <= session->tail_count);
+    tp_passages_check(session);
     tp_guests_check(session);
 }
 
@@ -778,7 +788,7 @@ size_t tp_session_memory(const struct tp_session *session)
     size += session->merged == NULL ? 0 : session->merged->bytes.capacity + sizeof(struct blob);
     size += session->tail_size + session->tail_room * sizeof(struct tail_entry) +
             session->tail_count * sizeof(struct tp_frame);
-    size += session->sidecars.capacity;
+    size += session->sidecars.capacity + tp_passages_memory(session);
     size += session->state_vector.room * sizeof(struct tp_state_vector_entry);
     size += session->buried.room * sizeof(struct tp_state_vector_entry);
     for (unsigned i = 0; i < 2; i++)

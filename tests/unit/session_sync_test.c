@@ -1,6 +1,7 @@
 /* What a session promises about the document: sync, updates, acks (spec 02 section 5, 05 section
  * 4). */
 #include <criterion/criterion.h>
+#include <stdio.h>
 
 #include "crdt/update.h"
 #include "session_driver.h"
@@ -730,8 +731,172 @@ Test(session_sync, sends_a_large_document_to_a_ywebsocket_peer_in_pieces)
         updates += strncmp(line, "update", 6) == 0;
     }
     cr_assert_eq(steps, 1);
-    cr_assert_eq(updates, turns, "one piece whenever the last has gone");
+    cr_assert_eq(updates, turns + 1, "one piece whenever the last has gone");
     cr_assert_geq(updates, 5);
+}
+
+/* A document of some pieces, and nobody but ann who has it. */
+static void write_pieces(void)
+{
+    world.limits.whole_size_max = 100;
+    world.limits.piece_size = 60;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    for (uint64_t client = 1; client < 20; client++)
+        test_say_update(&ann, test_insert(client, 0, "some text of a client"));
+}
+
+static void ask_for_all(struct test_client *client, const char *name)
+{
+    test_join(&world, client, TP_DIALECT_YWEBSOCKET, name);
+    test_deaf(client);
+    test_say_step1(client, (struct tp_slice){0});
+}
+
+static void read_on(struct test_client *client)
+{
+    for (uint32_t turns = 0; client->wants_ready; turns++) {
+        cr_assert_lt(turns, 100);
+        test_ready(client);
+    }
+}
+
+/* Marks the clients up to 19 whose text came, asserts that none came twice and that the last line
+ * is `last`; tells how many came. */
+static uint32_t texts_heard(struct test_client *client, const char *last)
+{
+    bool heard[20] = {false};
+    uint32_t count = 0;
+    const char *line, *end = "";
+
+    while (*(line = test_hears(client)) != 0) {
+        for (const char *at = strchr(line, ' '); at != NULL; at = strchr(at + 1, ' ')) {
+            unsigned author, from;
+            if (sscanf(at, " %u:%u", &author, &from) != 2 || author >= 20 || from > 0)
+                continue;
+            cr_assert(!heard[author], "%u twice", author);
+            heard[author] = true;
+            count++;
+        }
+        end = line;
+    }
+    cr_assert_str_eq(end, last);
+    return count;
+}
+
+Test(session_sync, cuts_a_large_document_once_for_all_who_open_it)
+{
+    write_pieces();
+    world.hold_work = true;
+    ask_for_all(&bob, "bob");
+    ask_for_all(&cid, "cid");
+    world.hold_work = false;
+    test_work_go(&world);
+    read_on(&bob);
+    const uint32_t piece_count = world.work_counts[TP_WORK_PIECE];
+
+    read_on(&cid);
+    ask_for_all(&dan, "dan");
+    read_on(&dan);
+
+    cr_assert_geq(piece_count, 5);
+    cr_assert_eq(world.work_counts[TP_WORK_PIECE], piece_count, "none is made again");
+    cr_assert_eq(texts_heard(&bob, "step2 -"), 19);
+    cr_assert_eq(texts_heard(&cid, "step2 -"), 19);
+    cr_assert_eq(texts_heard(&dan, "step2 -"), 19);
+}
+
+Test(session_sync, sends_what_was_added_behind_pieces_that_are_older)
+{
+    write_pieces();
+    ask_for_all(&bob, "bob");
+    read_on(&bob);
+    const uint32_t piece_count = world.work_counts[TP_WORK_PIECE];
+    test_say_update(&ann, test_insert(1, 21, "more"));
+    test_say_update(&ann, test_delete(2, 0, 1));
+
+    ask_for_all(&cid, "cid");
+    read_on(&cid);
+
+    cr_assert_eq(world.work_counts[TP_WORK_PIECE], piece_count + 1, "one for what was added");
+    uint32_t added = 0;
+    for (uint32_t i = 0; i < cid.line_count; i++)
+        added += strcmp(cid.lines[i], "update 1:21-25 d1") == 0;
+    cr_assert_eq(added, 1);
+    cr_assert_eq(texts_heard(&cid, "step2 -"), 19);
+}
+
+Test(session_sync, begins_anew_when_much_was_added_since_the_pieces_were_made)
+{
+    write_pieces();
+    ask_for_all(&bob, "bob");
+    read_on(&bob);
+    const uint32_t piece_count = world.work_counts[TP_WORK_PIECE];
+    for (uint64_t i = 0; i < 20; i++)
+        test_say_update(&ann, test_insert(21, i, "y"));
+
+    ask_for_all(&cid, "cid");
+    read_on(&cid);
+
+    cr_assert_geq(world.work_counts[TP_WORK_PIECE], piece_count + 5);
+    cr_assert_eq(texts_heard(&cid, "step2 -"), 19);
+}
+
+Test(session_sync, sends_a_reader_of_pieces_what_it_has_lost_behind_them)
+{
+    write_pieces();
+    ask_for_all(&bob, "bob");
+    test_say_update(&ann, test_insert(1, 21, "more"));
+    test_deaf(&bob);
+    bob.peer.behind = true;
+
+    read_on(&bob);
+
+    uint32_t added = 0;
+    for (uint32_t i = 0; i < bob.line_count; i++)
+        added += strcmp(bob.lines[i], "update 1:21-25") == 0;
+    cr_assert_eq(added, 1);
+    cr_assert_lt(texts_heard(&bob, "step2 -"), 19, "the first piece is not sent again");
+}
+
+Test(session_sync, lets_no_slow_reader_keep_pieces_past_their_limit)
+{
+    write_pieces();
+    world.limits.passage_size_max = 800;
+    ask_for_all(&bob, "bob"); /* takes the first piece, and no more */
+    const size_t before = tp_session_memory(world.session);
+
+    ask_for_all(&cid, "cid");
+    read_on(&cid);
+    cr_assert_leq(tp_session_memory(world.session), before + 800);
+    const uint32_t piece_count = world.work_counts[TP_WORK_PIECE];
+    read_on(&bob);
+
+    cr_assert_gt(world.work_counts[TP_WORK_PIECE], piece_count, "it came to the limit");
+    cr_assert_eq(texts_heard(&cid, "step2 -"), 19, "the slow one held nobody up");
+    cr_assert_eq(texts_heard(&bob, "step2 -"), 19, "and has all in the end");
+}
+
+Test(session_sync, forgets_pieces_at_rest_and_readers_that_leave)
+{
+    write_pieces();
+    const size_t before = tp_session_memory(world.session);
+    world.hold_work = true;
+    ask_for_all(&bob, "bob");
+    test_leave(&bob); /* while its piece is made */
+    world.hold_work = false;
+    test_work_go(&world);
+    ask_for_all(&cid, "cid");
+    read_on(&cid);
+    cr_assert_gt(tp_session_memory(world.session), before + 500);
+    test_leave(&cid);
+
+    for (uint64_t i = 0; i < 12; i++) { /* also when somebody writes all the while */
+        test_say_update(&ann, test_insert(20, i, "z"));
+        test_pass(&world, TEST_SECOND / 2);
+    }
+
+    test_pass(&world, 10 * TEST_SECOND);
+    cr_assert_leq(tp_session_memory(world.session), before + 200);
 }
 
 Test(session_sync, does_not_let_a_deleted_document_rise_again)
