@@ -74,6 +74,8 @@ struct tp_config {
     uint64_t ping_seconds;
     uint64_t dead_seconds;
     uint64_t unready_seconds;
+    uint64_t disk_reserve; /* 0: none */
+    uint64_t hang_seconds; /* 0: nobody is watched */
     uint64_t drain_seconds;
     uint64_t worker_threads;
     uint64_t auth;                             /* enum tp_config_auth */

@@ -49,6 +49,8 @@
     X(syncs, counter, "Disk syncs")                          \
     X(written_bytes, counter, "Bytes written")               \
     X(operations_failed, counter, "Operations that failed")  \
+    X(stops, counter, "Times that writing stopped")          \
+    X(damaged_reads, counter, "Reads that found damage")     \
     X(queued, gauge, "Operations submitted and not yet answered")
 
 /* And what net counts (struct tp_net_counts, its fields). */
@@ -106,6 +108,14 @@ struct tp_observed_process {
 /* Asks the kernel; a few microseconds, and one more per ten open files. */
 void tp_observe_process(struct tp_observed_process *out);
 
+/* Why clients should not come here: `what` is one word, `why` a few. */
+struct tp_observed_reason {
+    const char *what;
+    const char *why;
+};
+#define TP_OBSERVED_REASON_COUNT_MAX 4u
+#define TP_OBSERVED_STATE_COUNT_MAX 8u
+
 struct tp_observed {
     const char *node_id;
     const struct tp_observed_shard *shards; /* borrowed */
@@ -115,8 +125,15 @@ struct tp_observed {
     struct tp_observed_process process;
     uint64_t wall_ms; /* now */
     uint64_t uptime_ms;
-    bool store_healthy; /* takes writes */
-    bool draining;      /* stops soon: balancers should send nobody */
+    /* the names of the states that a store may be in, and which one it is in */
+    const char *store_states[TP_OBSERVED_STATE_COUNT_MAX];
+    uint32_t store_state_count, store_state;
+    struct tp_observed_reason reasons[TP_OBSERVED_REASON_COUNT_MAX];
+    uint32_t reason_count;
+    bool store_healthy;  /* takes writes */
+    bool accept_starved; /* no descriptor or memory for more connections */
+    bool thread_hangs;
+    bool draining; /* stops soon: balancers should send nobody */
 };
 
 /* Prometheus text. The reference server's names for what it counts too (spec 02, 16.1), and ours
@@ -128,11 +145,11 @@ void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out);
 #define TP_JSON_TYPE "application/json"
 void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out);
 
-/* Returns the HTTP status: 200, or 500 when the store takes no writes. */
+/* Returns the HTTP status: 200, or 500 when there is a reason not to come. */
 unsigned tp_health_page(const struct tp_observed *observed, struct tp_buffer *out);
 
-/* One word and a line end. Live: the loop turns, since it answers: always 200. Ready: 200 while
- * clients should come here, else 503 with the reason. */
+/* Live: the loop turns, since it answers: always 200. Ready: 200 while clients should come here,
+ * else 503 with the reasons, one `what: why` a line, or `draining`. */
 unsigned tp_livez_page(struct tp_buffer *out);
 unsigned tp_readyz_page(const struct tp_observed *observed, struct tp_buffer *out);
 

@@ -31,3 +31,8 @@ void tp_post_destroy(struct tp_post *post);
 /* From the reactor's own thread. Delivered at the receiver's tp_reactor_poll, in order per pair. A
  * letter to oneself is delivered at the next poll. Never fails. */
 void tp_post_send(struct tp_reactor *reactor, uint32_t to, struct tp_letter *letter);
+
+/* When the thread of an endpoint should be heard of, or should have been: while it runs, the begin
+ * of its turn; while it sleeps, its next timer, or when it was woken; UINT64_MAX: nobody is there,
+ * or waits for anything. A thread that hangs stays at a time that passes. From any thread. */
+uint64_t tp_post_due_ns(const struct tp_post *post, uint32_t endpoint);

@@ -38,6 +38,29 @@ struct tp_store_counts {
     uint64_t queued; /* operations submitted and not answered */
 };
 
+/* How a store is doing. From TP_STORE_RESERVED on it refuses writes; stalled, they wait. */
+enum tp_store_state {
+    TP_STORE_OK,
+    TP_STORE_CORRUPT,   /* serves; something on the disk is damaged, and what needs it is refused */
+    TP_STORE_STALLED,   /* a commit has been under way for longer than TP_STORE_STALL_NS */
+    TP_STORE_RESERVED,  /* told by `hold` that free space is below the reserve */
+    TP_STORE_FULL,      /* the disk or the quota */
+    TP_STORE_READ_ONLY, /* the file system */
+    TP_STORE_FAILED,    /* an I/O error, or anything else */
+    TP_STORE_STATE_COUNT
+};
+#define TP_STORE_STALL_NS UINT64_C(2000000000)
+#define TP_STORE_DETAIL_SIZE 256u
+
+struct tp_store_health {
+    enum tp_store_state state;
+    uint64_t stop_count;   /* times that writing stopped */
+    uint64_t damage_count; /* reads that found damage */
+};
+
+/* In words for people: "ok", "disk full", "I/O error". */
+const char *tp_store_state_name(enum tp_store_state state);
+
 struct tp_store_backend {
     const char *name; /* as in the config: `store.documents = rocksdb` */
     uint32_t
@@ -56,9 +79,13 @@ struct tp_store_backend {
     void (*letter)(struct tp_store_port *port, struct tp_letter *letter);
     void (*detach)(struct tp_store_port *port); /* after every operation was answered */
     void (*counts)(struct tp_store *store, struct tp_store_counts *out);
-    /* True while it takes writes: a full or failing disk makes it false, and it becomes true again
-     * by itself when the disk is better. For /readyz. */
-    bool (*healthy)(struct tp_store *store);
+    /* From any thread, without a lock. It becomes well again by itself, when the disk is. */
+    void (*health)(struct tp_store *store, struct tp_store_health *out);
+    /* What went wrong last, for the log; empty: nothing did. Takes a lock: not for shards. */
+    void (*explain)(struct tp_store *store, char detail[TP_STORE_DETAIL_SIZE]);
+    /* From now on every write is refused with TP_FULL (true), or taken again (false). Any thread.
+     */
+    void (*hold)(struct tp_store *store, bool on);
     /* Blocking, for workers and tools only (compaction): answers `op` before it returns, from any
      * thread. Appends and writes join the commits of the shards and are as durable as theirs; they
      * have no order with what is submitted meanwhile, hence expectations. */

@@ -172,6 +172,12 @@ static const struct option options[] = {
     {"node_id", TYPE_WORD, AT(node_id), 0, 0, NULL, "",
      "What the other nodes of a cluster know this one by, unique among them: letters, digits, `.`, "
      "`-` and `_`, at most 64. Empty: one is made, and kept in the data directory."},
+    {"disk_reserve", TYPE_SIZE, AT(disk_reserve), 0, 1024 * GIB, NULL, "64M",
+     "Bytes that stay free on the disk of `data`: below that, edits are refused, and the server is "
+     "not ready, until there is more again. 0 is none."},
+    {"hang_seconds", TYPE_COUNT, AT(hang_seconds), 0, 3600, NULL, "60",
+     "A thread that does not come back for that long hangs: the server is not ready and no longer "
+     "answers systemd's watchdog, which then starts it again. 0 watches nobody."},
     {"drain_seconds", TYPE_COUNT, AT(drain_seconds), 0, 3600, NULL, "10",
      "Time over which a stopping server closes its connections, so that clients do not all come "
      "back at once."},

@@ -14,6 +14,7 @@
 #include "node/cpus.h"
 #include "node/node_id.h"
 #include "node/notify.h"
+#include "node/watch.h"
 #include "reactor/check.h"
 
 #define SIGNAL_WAIT_NS 10000000 /* how often the main thread looks, while ending */
@@ -45,6 +46,7 @@ struct tp_server {
     struct tp_store *store;
     struct tp_work_pool *work;
     struct tp_compact compact;
+    struct tp_watch watch;
     uint64_t sweep_count; /* sweeps that had come to their end when shard 0 last asked */
     uint32_t first_store, first_worker, main_endpoint;
     uint64_t started_ms;
@@ -67,6 +69,14 @@ struct tp_server {
     char listen[TP_CONFIG_LISTEN_COUNT_MAX][TP_CONFIG_ADDRESS_SIZE];
     char admin[TP_CONFIG_ADDRESS_SIZE];
 };
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 /* ---- what shards ask ----------------------------------------------------------------------------
  */
@@ -164,7 +174,7 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
     clock_gettime(CLOCK_REALTIME, &wall);
     out->wall_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
     out->uptime_ms = out->wall_ms - server->started_ms;
-    out->store_healthy = server->store_backend->healthy(server->store);
+    tp_watch_observe(&server->watch, out);
     out->draining = __atomic_load_n(&server->draining, __ATOMIC_RELAXED);
 }
 
@@ -456,16 +466,30 @@ static void reload(struct tp_server *server, struct tp_reactor *reactor)
     free(keys);
 }
 
+static void look(struct tp_server *server)
+{
+    struct tp_observed_shard view;
+    uint64_t accept_failures = 0;
+
+    for (uint32_t i = 0; i < server->shard_count; i++) {
+        tp_shard_view_read(&server->slots[i].shard, &view);
+        accept_failures += view.net.accept_failures;
+    }
+    tp_watch_look(&server->watch, clock_ns(), accept_failures);
+}
+
 /* Until a signal asks to stop. */
 static void wait_for_stop(struct tp_server *server, struct tp_reactor *reactor,
                           const sigset_t *signals)
 {
+    const uint64_t watchdog_ns = tp_notify_watchdog_ns();
+    const uint64_t period_ns =
+        watchdog_ns == 0 ? TP_WATCH_PERIOD_NS : tp_min(TP_WATCH_PERIOD_NS, watchdog_ns);
+    const struct timespec period = {.tv_nsec = (long)period_ns};
+    uint64_t answer_ns = 0;
+
     for (;;) {
-        const uint64_t period_ns = tp_notify_watchdog_ns();
-        const struct timespec period = {(time_t)(period_ns / 1000000000),
-                                        (long)(period_ns % 1000000000)};
-        const int signal =
-            period_ns == 0 ? sigwaitinfo(signals, NULL) : sigtimedwait(signals, NULL, &period);
+        const int signal = sigtimedwait(signals, NULL, &period);
         if (signal == SIGTERM || signal == SIGINT || signal == SIGUSR2) {
             tp_log(&server->log, TP_LOG_INFO, "stopping",
                    tp_log_text("signal", signal == SIGTERM  ? "SIGTERM"
@@ -475,7 +499,11 @@ static void wait_for_stop(struct tp_server *server, struct tp_reactor *reactor,
         }
         if (signal == SIGHUP)
             reload(server, reactor);
-        tp_notify_watchdog();
+        look(server);
+        if (watchdog_ns != 0 && clock_ns() >= answer_ns && tp_watch_all_turn(&server->watch)) {
+            tp_notify_watchdog();
+            answer_ns = clock_ns() + watchdog_ns - period_ns;
+        }
     }
 }
 
@@ -540,6 +568,16 @@ static bool open_engine(struct tp_server *server, char *error, size_t error_size
         .keep_deleted = server->config.keep_history,
         .sweep_row_count = (uint32_t)tp_max(server->config.compact_count / SWEEP_PART, 2),
         .sweep_size = server->config.compact_size / SWEEP_PART};
+    server->watch = (struct tp_watch){.log = &server->log,
+                                      .backend = server->store_backend,
+                                      .store = server->store,
+                                      .post = server->post,
+                                      .directory = server->config.data,
+                                      .disk_reserve = server->config.disk_reserve,
+                                      .hang_ns = server->config.hang_seconds * 1000000000,
+                                      .shard_count = server->shard_count,
+                                      .first_worker = server->first_worker,
+                                      .thread_count = server->main_endpoint};
     server->work = tp_work_pool_create(server->post, server->first_worker, workers);
     if (server->work == NULL) {
         snprintf(error, error_size, "cannot start %u worker threads: %s", workers, strerror(errno));

@@ -123,6 +123,16 @@ static uint64_t bridge_lag_ns(const struct tp_observed *observed)
     return most_ns;
 }
 
+/* One series per state, 1 for the one it is in: alarms name the state that they are for. */
+static void store_states(const struct tp_observed *observed, struct tp_buffer *out)
+{
+    head(out, "teleportald_store_state", "gauge", "The state that the store is in");
+    for (uint32_t state = 0; state < observed->store_state_count; state++)
+        tp_text_format(out, "teleportald_store_state{state=\"%s\"} %d\n",
+                       observed->store_states[state], state == observed->store_state);
+    tp_buffer_append(out, "\n", 1);
+}
+
 void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out)
 {
     const struct tp_sums sums = tp_sums_of(observed);
@@ -169,6 +179,11 @@ void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out)
            observed->store_healthy);
     seconds(out, "teleportald_bridge_lag_seconds", "gauge",
             "Time until the broker answered a write, of the slowest core", bridge_lag_ns(observed));
+    store_states(observed, out);
+    number(out, "teleportald_accept_starved", "gauge",
+           "Whether connections wait for want of a descriptor or memory", observed->accept_starved);
+    number(out, "teleportald_thread_hangs", "gauge",
+           "Whether a thread has not come back for hang_seconds", observed->thread_hangs);
     per_shard(observed, out);
 
     seconds(out, "process_cpu_seconds_total", "counter", "CPU time used",

@@ -65,14 +65,17 @@ void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out)
 
 unsigned tp_health_page(const struct tp_observed *observed, struct tp_buffer *out)
 {
+    const bool healthy = observed->reason_count == 0;
     char time[TP_ISO_TIME_SIZE];
 
     tp_text_iso_time(observed->wall_ms, time);
-    tp_text_format(
-        out, "{\"status\":\"%s\",\"timestamp\":\"%s\",\"checks\":{%s},\"uptime\":%" PRIu64 "}",
-        observed->store_healthy ? "healthy" : "unhealthy", time,
-        observed->store_healthy ? "" : "\"store\":\"takes no writes\"", observed->uptime_ms / 1000);
-    return observed->store_healthy ? 200 : 500;
+    tp_text_format(out, "{\"status\":\"%s\",\"timestamp\":\"%s\",\"checks\":{",
+                   healthy ? "healthy" : "unhealthy", time);
+    for (uint32_t nth = 0; nth < observed->reason_count; nth++)
+        tp_text_format(out, "%s\"%s\":\"%s\"", nth == 0 ? "" : ",", observed->reasons[nth].what,
+                       observed->reasons[nth].why);
+    tp_text_format(out, "},\"uptime\":%" PRIu64 "}", observed->uptime_ms / 1000);
+    return healthy ? 200 : 500;
 }
 
 unsigned tp_livez_page(struct tp_buffer *out)
@@ -87,7 +90,10 @@ unsigned tp_readyz_page(const struct tp_observed *observed, struct tp_buffer *ou
         put(out, "ready\n");
         return 200;
     }
-    put(out, observed->draining ? "draining\n" : "store takes no writes\n");
+    for (uint32_t nth = 0; nth < observed->reason_count; nth++)
+        tp_text_format(out, "%s: %s\n", observed->reasons[nth].what, observed->reasons[nth].why);
+    if (observed->draining)
+        put(out, "draining\n");
     return 503;
 }
 

@@ -28,5 +28,5 @@ uint64_t tp_sums_messages(const struct tp_sums *sums)
 
 bool tp_observed_ready(const struct tp_observed *observed)
 {
-    return observed->store_healthy && !observed->draining;
+    return observed->reason_count == 0 && !observed->draining;
 }

@@ -68,3 +68,5 @@ void tp_post_read(struct tp_reactor *reactor);
 /* Pushes what waits and wakes who sleeps; then says whether this reactor may sleep itself. */
 bool tp_post_before_wait(struct tp_reactor *reactor, bool wants_sleep);
 void tp_post_after_wait(struct tp_reactor *reactor);
+/* Tells whoever watches when this thread should be heard of again (tp_post_due_ns). */
+void tp_post_set_due(struct tp_reactor *reactor, uint64_t at_ns);

@@ -28,7 +28,8 @@ struct ring {
  * roles swapped: the writer waits for room, and the reader makes some. */
 struct endpoint {
     _Alignas(64) _Atomic uint32_t asleep;
-    _Atomic int ring_fd; /* -1: nobody there, now */
+    _Atomic int ring_fd;                  /* -1: nobody there, now */
+    _Alignas(64) _Atomic uint64_t due_ns; /* its own line: written twice a turn */
 };
 
 struct tp_post {
@@ -60,6 +61,7 @@ struct tp_post *tp_post_create(uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         atomic_init(&post->endpoints[i].asleep, 0);
         atomic_init(&post->endpoints[i].ring_fd, -1);
+        atomic_init(&post->endpoints[i].due_ns, UINT64_MAX);
     }
     return post;
 }
@@ -89,6 +91,7 @@ void tp_post_leave(struct tp_post *post, struct tp_reactor *reactor)
 {
     atomic_store_explicit(&post->endpoints[reactor->config.endpoint].ring_fd, -1,
                           memory_order_release);
+    tp_post_set_due(reactor, UINT64_MAX);
     free(reactor->mail);
     reactor->mail = NULL;
     reactor->mail_count = 0;
@@ -188,6 +191,9 @@ static void wake(struct tp_reactor *reactor, uint32_t to)
     const int fd = atomic_load_explicit(&endpoint->ring_fd, memory_order_acquire);
     if (fd < 0)
         return;
+    /* Before the wake-up goes out: if it slept on meanwhile, that makes it say anew when it is due.
+     */
+    atomic_store_explicit(&endpoint->due_ns, reactor->now_ns, memory_order_relaxed);
     struct io_uring_sqe *sqe = tp_reactor_sqe(reactor);
     io_uring_prep_msg_ring(sqe, fd, 0, TP_REACTOR_WAKE, 0);
     sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
@@ -260,4 +266,19 @@ void tp_post_after_wait(struct tp_reactor *reactor)
      * pushed before it. */
     atomic_exchange_explicit(&reactor->config.post->endpoints[reactor->config.endpoint].asleep, 0,
                              memory_order_acq_rel);
+}
+
+void tp_post_set_due(struct tp_reactor *reactor, uint64_t at_ns)
+{
+    struct tp_post *post = reactor->config.post;
+
+    if (post != NULL)
+        atomic_store_explicit(&post->endpoints[reactor->config.endpoint].due_ns, at_ns,
+                              memory_order_relaxed);
+}
+
+uint64_t tp_post_due_ns(const struct tp_post *post, uint32_t endpoint)
+{
+    TP_ASSERT(endpoint < post->count);
+    return atomic_load_explicit(&post->endpoints[endpoint].due_ns, memory_order_relaxed);
 }

@@ -187,6 +187,7 @@ void tp_reactor_poll(struct tp_reactor *reactor)
     reactor->counts.turns++;
     reactor->awake = false;
     read_clocks(reactor);
+    tp_post_set_due(reactor, reactor->now_ns);
     reactor->wheel.now_ns = reactor->now_ns; /* a timer for now is due in this poll already */
     tp_post_read(reactor);
     /* At most what is there now: more can only come when somebody enters the kernel. */
@@ -226,6 +227,8 @@ void tp_reactor_wait(struct tp_reactor *reactor)
     const bool sleep = tp_post_before_wait(reactor, wants_sleep);
     int result;
 
+    if (sleep)
+        tp_post_set_due(reactor, next_ns);
     if (!sleep) {
         result = io_uring_submit_and_get_events(&reactor->ring);
     } else if (next_ns == UINT64_MAX) {

@@ -1,15 +1,15 @@
 #include "store/database.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "store/answer.h"
+#include "store/disk.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define MEMORY_SIZE_DEFAULT (128 * MIB)
@@ -17,7 +17,8 @@
 #define DOCUMENT_PREFIX_SIZE 8u /* the number that keys of the log start with */
 #define BLOB_SIZE_MIN ((uint64_t)64 << 10)
 #define PATH_SIZE_MAX 4096u
-#define TRIAL_SIZE ((size_t)64 << 10) /* bytes written to see whether the disk takes any */
+#define ROOM_TO_OPEN (4 * MIB)        /* free bytes that opening takes, beside those of the log */
+#define INFO_LOG_HEADER 5             /* rocksdb::InfoLogLevel::HEADER_LEVEL */
 #define DEFAULT_FAMILY TP_TABLE_COUNT /* its place among the handles */
 #define FAMILY_COUNT (TP_TABLE_COUNT + 1)
 
@@ -53,6 +54,12 @@ struct tp_database {
     rocksdb_readoptions_t *get_options;
     rocksdb_writebatch_t *batch;
     rocksdb_pinnableslice_t *got; /* what the last get answered */
+
+    struct tp_trouble trouble; /* the writer's: why it failed last */
+    bool without_compaction;   /* compaction found damage, and would again */
+    _Atomic uint64_t damage_count;
+    pthread_mutex_t damage_lock;
+    char damage[TP_STORE_DETAIL_SIZE]; /* the first */
 
     /* a row's pieces, as the C interface wants them */
     struct tp_slice *pieces;
@@ -142,7 +149,10 @@ static void create_options(struct tp_database *database, uint64_t memory_size)
     rocksdb_options_set_max_open_files(options, 512);
     rocksdb_options_set_keep_log_file_num(options, 4);
     rocksdb_options_set_max_log_file_size(options, 4 * MIB);
-    rocksdb_options_set_info_log_level(options, 2); /* warnings */
+    /* Its LOG has the options that it was opened with, and not a line more: where its assertions
+     * are compiled in, as in Debian, the line after one that found the disk full ends the process.
+     * What it complains of comes back from its calls and goes into our log. */
+    rocksdb_options_set_info_log_level(options, INFO_LOG_HEADER);
     rocksdb_options_set_stats_dump_period_sec(options, 0);
 
     /* The shards' cores are worth more than the compaction's hurry. */
@@ -164,14 +174,30 @@ static void create_options(struct tp_database *database, uint64_t memory_size)
 /* ---- open and close ---------------------------------------------------------------------------
  */
 
-static enum tp_status status_of(char *error)
+/* Of a write: says what stopped it. Takes `error`. */
+static enum tp_status judge(struct tp_database *database, char *error)
 {
     if (error == NULL)
         return TP_OK;
-
-    const bool full = strstr(error, "No space left") != NULL;
+    database->trouble = tp_trouble_from(error);
     rocksdb_free(error);
-    return full ? TP_FULL : TP_IO;
+    return tp_trouble_status(&database->trouble);
+}
+
+/* Of a read: the rest of the database may be well. Takes `error`. */
+static enum tp_status judge_read(struct tp_database *database, char *error)
+{
+    if (error == NULL)
+        return TP_OK;
+    if (tp_trouble_from(error).state == TP_STORE_CORRUPT) {
+        pthread_mutex_lock(&database->damage_lock);
+        if (database->damage[0] == '\0')
+            snprintf(database->damage, sizeof database->damage, "%s", error);
+        pthread_mutex_unlock(&database->damage_lock);
+        atomic_fetch_add(&database->damage_count, 1);
+    }
+    rocksdb_free(error);
+    return TP_IO;
 }
 
 static void close_families(rocksdb_t *db, rocksdb_column_family_handle_t **families, size_t count)
@@ -334,6 +360,7 @@ struct tp_database *tp_database_open(const char *location, uint64_t memory_size,
 
     TP_ASSERT(database != NULL);
     pthread_rwlock_init(&database->lock, NULL);
+    pthread_mutex_init(&database->damage_lock, NULL);
     create_options(database, memory_size);
     if (location == NULL || *location == '\0' || strlen(location) >= PATH_SIZE_MAX - 16) {
         snprintf(error, error_size, "the store needs a directory");
@@ -372,6 +399,7 @@ void tp_database_close(struct tp_database *database)
     rocksdb_readoptions_destroy(database->get_options);
     rocksdb_writebatch_destroy(database->batch);
     pthread_rwlock_destroy(&database->lock);
+    pthread_mutex_destroy(&database->damage_lock);
     free(database->pieces);
     free(database->piece_data);
     free(database->piece_sizes);
@@ -415,8 +443,7 @@ enum tp_status tp_database_write(struct tp_database *database, const struct tp_b
 {
     char *failure = NULL;
 
-    if (database->db == NULL)
-        return TP_IO;
+    TP_ASSERT(database->db != NULL); /* nothing is written before a recovery that worked */
     for (uint32_t nth = 0; nth < batch->row_count; nth++) {
         const struct tp_batch_row *row = &batch->rows[nth];
 
@@ -428,7 +455,7 @@ enum tp_status tp_database_write(struct tp_database *database, const struct tp_b
     }
     rocksdb_write(database->db, database->write_options, database->batch, &failure);
     rocksdb_writebatch_clear(database->batch);
-    return status_of(failure);
+    return judge(database, failure);
 }
 
 enum tp_status tp_database_sync(struct tp_database *database, enum tp_durability durability)
@@ -437,10 +464,9 @@ enum tp_status tp_database_sync(struct tp_database *database, enum tp_durability
 
     if (durability == TP_DURABILITY_MEMORY)
         return TP_OK;
-    if (database->db == NULL)
-        return TP_IO;
+    TP_ASSERT(database->db != NULL);
     rocksdb_flush_wal(database->db, durability == TP_DURABILITY_DISK, &failure);
-    return status_of(failure);
+    return judge(database, failure);
 }
 
 /* ---- read -------------------------------------------------------------------------------------
@@ -466,7 +492,7 @@ enum tp_status tp_database_get(struct tp_database *database, enum tp_store_table
         rocksdb_get_pinned_cf(database->db, database->get_options, database->families[table],
                               (const char *)key.data, key.size, &failure);
     if (failure != NULL)
-        return status_of(failure);
+        return judge_read(database, failure);
     if (database->got == NULL)
         return TP_ABSENT;
     *value = pinned(database->got);
@@ -482,7 +508,7 @@ static enum tp_status read_single(struct tp_database *database, rocksdb_readopti
                               (const char *)range->from.data, range->from.size, &failure);
 
     if (failure != NULL)
-        return status_of(failure);
+        return judge_read(database, failure);
     if (slice == NULL)
         return TP_OK;
     tp_answer_add(answer, range, range->from, pinned(slice));
@@ -538,7 +564,7 @@ static enum tp_status read_range(struct tp_database *database, rocksdb_readoptio
     }
     rocksdb_iter_get_error(rows, &failure);
     rocksdb_iter_destroy(rows);
-    return status_of(failure);
+    return judge_read(database, failure);
 }
 
 void tp_database_read(struct tp_database *database, struct tp_store_op *op)
@@ -567,40 +593,50 @@ void tp_database_read(struct tp_database *database, struct tp_store_op *op)
 /* ---- recovery ---------------------------------------------------------------------------------
  */
 
-/* Whether the disk takes bytes at all. Opening a database on a disk that does not may fail half
- * way, and as long as it stays open, documents can be read. */
-static enum tp_status try_disk(const struct tp_database *database)
+uint64_t tp_database_damage_count(const struct tp_database *database)
 {
-    static const uint8_t zeros[TRIAL_SIZE];
-    char path[PATH_SIZE_MAX];
-    enum tp_status status = TP_IO;
-
-    snprintf(path, sizeof path, "%.*s/trial", (int)(sizeof path - 16), database->location);
-    const int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return errno == ENOSPC ? TP_FULL : TP_IO;
-    if (write(fd, zeros, sizeof zeros) == (ssize_t)sizeof zeros && fsync(fd) == 0)
-        status = TP_OK;
-    else if (errno == ENOSPC)
-        status = TP_FULL;
-    close(fd);
-    unlink(path);
-    return status;
+    return atomic_load(&database->damage_count);
 }
 
+void tp_database_damage(struct tp_database *database, char detail[TP_STORE_DETAIL_SIZE])
+{
+    pthread_mutex_lock(&database->damage_lock);
+    memcpy(detail, database->damage, TP_STORE_DETAIL_SIZE);
+    pthread_mutex_unlock(&database->damage_lock);
+}
+
+const struct tp_trouble *tp_database_trouble(const struct tp_database *database)
+{
+    return &database->trouble;
+}
+
+static void stop_compaction(struct tp_database *database)
+{
+    database->without_compaction = true;
+    for (uint32_t family = 0; family < FAMILY_COUNT; family++)
+        rocksdb_options_set_disable_auto_compactions(database->family_options[family], 1);
+}
+
+/* `trouble` becomes what stands in the way now. */
 enum tp_status tp_database_recover(struct tp_database *database)
 {
-    char error[256];
-    const enum tp_status disk = try_disk(database);
+    char error[TP_STORE_DETAIL_SIZE];
+    /* What is in the log is written to tables when it is opened. */
+    const uint64_t room = tp_disk_files_size(database->location, ".log") + ROOM_TO_OPEN;
+    const struct tp_trouble disk = tp_disk_try(database->location, room);
 
-    if (disk != TP_OK)
-        return disk;
-    if (database->db != NULL && status_of(write_format(database)) == TP_OK)
-        return TP_OK; /* out of space is mended by RocksDB itself once there is room */
-
+    if (disk.state != TP_STORE_OK) {
+        database->trouble = disk;
+        return tp_trouble_status(&disk);
+    }
+    if (database->trouble.state == TP_STORE_CORRUPT && !database->without_compaction) {
+        stop_compaction(database);
+        (void)judge_read(database, strdup(database->trouble.detail));
+    }
     pthread_rwlock_wrlock(&database->lock);
     close_db(database);
     const bool opened = open_db(database, error, sizeof error);
     pthread_rwlock_unlock(&database->lock);
-    return opened ? TP_OK : TP_IO;
+    database->trouble = opened ? (struct tp_trouble){0} : tp_trouble_from(error);
+    return tp_trouble_status(&database->trouble);
 }

@@ -10,6 +10,7 @@
 
 #include "store/batch.h"
 #include "store/store.h"
+#include "store/trouble.h"
 
 #define TP_DATABASE_FORMAT "1"
 
@@ -29,14 +30,24 @@ TP_MUST_CHECK enum tp_status tp_database_write(struct tp_database *database,
 /* What was written is with the kernel (OS), on the disk (DISK), or nothing happens (MEMORY). */
 TP_MUST_CHECK enum tp_status tp_database_sync(struct tp_database *database,
                                               enum tp_durability durability);
-/* The newest value, valid until the next call; TP_ABSENT, TP_IO. */
+/* The newest value, valid until the next call; TP_ABSENT; TP_IO: this one cannot be read. */
 enum tp_status tp_database_get(struct tp_database *database, enum tp_store_table table,
                                struct tp_slice key, struct tp_slice *value);
 
 /* Fills the answer of a READ, all ranges as of one moment. */
 void tp_database_read(struct tp_database *database, struct tp_store_op *op);
 
-/* After a failure: tries the disk, and opens the database again unless it has mended itself.
- * RocksDB stops at the first failed write, and its C interface has no call to resume it. TP_OK: it
- * works. */
+/* Reads that found damage: a block or a file that is not what was written. Any thread. */
+uint64_t tp_database_damage_count(const struct tp_database *database);
+/* What the first of them said; empty: there was none. Any thread. */
+void tp_database_damage(struct tp_database *database, char detail[TP_STORE_DETAIL_SIZE]);
+
+/* What stopped writing: said by the last write, sync or recovery that failed. The writer's. */
+const struct tp_trouble *tp_database_trouble(const struct tp_database *database);
+
+/* After a failure: tries the disk, and opens the database again. RocksDB stops at the first failed
+ * write, and its C interface has no call to resume it; what it mends by itself leaves the torn end
+ * of a write in the middle of a log that it goes on with. When it was stopped by a compaction that
+ * found damage, it is opened without compaction: everybody else's documents go on. TP_OK: it works.
+ */
 TP_MUST_CHECK enum tp_status tp_database_recover(struct tp_database *database);

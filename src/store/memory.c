@@ -20,6 +20,7 @@ struct tp_store {
     struct tp_batch *batch;
     struct tp_slice *pieces; /* room for the largest row of a batch */
     uint32_t piece_room;
+    _Atomic bool held;
 };
 
 static enum tp_status write_rows(void *context, const struct tp_batch *batch)
@@ -98,7 +99,7 @@ static void handle(struct tp_store *store, const struct tp_batch_sink *sink, str
         return;
     }
     tp_tally(op->verb == TP_STORE_APPEND ? &store->tally.appends : &store->tally.writes, 1);
-    op->status = tp_batch_take(store->batch, op, sink);
+    op->status = atomic_load(&store->held) ? TP_FULL : tp_batch_take(store->batch, op, sink);
 }
 
 static void commit(struct tp_store *store, struct tp_link *ops)
@@ -169,10 +170,21 @@ static void read_counts(struct tp_store *store, struct tp_store_counts *out)
     tp_store_tally_read(&store->tally, out);
 }
 
-static bool is_healthy(struct tp_store *store)
+static void read_health(struct tp_store *store, struct tp_store_health *out)
+{
+    *out = (struct tp_store_health){.state = atomic_load(&store->held) ? TP_STORE_RESERVED
+                                                                       : TP_STORE_OK};
+}
+
+static void explain(struct tp_store *store, char detail[TP_STORE_DETAIL_SIZE])
 {
     (void)store;
-    return true;
+    detail[0] = '\0';
+}
+
+static void hold(struct tp_store *store, bool on)
+{
+    atomic_store(&store->held, on);
 }
 
 static void run(struct tp_store *store, struct tp_store_op *op)
@@ -194,7 +206,9 @@ const struct tp_store_backend tp_store_memory = {
     .letter = tp_port_letter,
     .detach = tp_port_destroy,
     .counts = read_counts,
-    .healthy = is_healthy,
+    .health = read_health,
+    .explain = explain,
+    .hold = hold,
     .run = run,
     .close = close_store,
 };

@@ -54,7 +54,13 @@ struct tp_store {
     bool wrote;             /* something of this commit went into the database */
     enum tp_status failure; /* why writing stopped; TP_OK: it did not */
     uint64_t retry_at_ns;
-    _Atomic bool healthy;
+
+    /* for `health`, from any thread */
+    _Atomic enum tp_store_state trouble; /* what stopped writing; TP_STORE_OK: nothing */
+    _Atomic uint64_t stop_count;
+    _Atomic uint64_t commit_since_ns;  /* 0: none is under way */
+    _Atomic bool held;                 /* no room for more, somebody else has seen */
+    char detail[TP_STORE_DETAIL_SIZE]; /* under `lock`: what the last trouble was */
 
     /* the committer's */
     uint64_t pace_until_ns;
@@ -86,15 +92,25 @@ static enum tp_status get_row(void *context, enum tp_store_table table, struct t
                               struct tp_slice *value)
 {
     struct tp_store *store = context;
+    const enum tp_status status = tp_database_get(store->database, table, key, value);
 
-    return tp_database_get(store->database, table, key, value);
+    /* What cannot be read is this operation's misfortune, not the store's. */
+    return status == TP_IO ? TP_MALFORMED : status;
 }
 
 static void fail(struct tp_store *store, enum tp_status failure)
 {
+    const struct tp_trouble *trouble = tp_database_trouble(store->database);
+
+    TP_ASSERT(trouble->state != TP_STORE_OK);
+    if (store->failure == TP_OK)
+        atomic_fetch_add(&store->stop_count, 1);
     store->failure = failure;
     store->retry_at_ns = now_ns() + RETRY_NS;
-    atomic_store(&store->healthy, false);
+    atomic_store(&store->trouble, trouble->state);
+    pthread_mutex_lock(&store->lock);
+    memcpy(store->detail, trouble->detail, sizeof store->detail);
+    pthread_mutex_unlock(&store->lock);
 }
 
 static void try_recovery(struct tp_store *store)
@@ -107,7 +123,7 @@ static void try_recovery(struct tp_store *store)
         return;
     }
     store->failure = TP_OK;
-    atomic_store(&store->healthy, true);
+    atomic_store(&store->trouble, TP_STORE_OK);
 }
 
 static void take_op(struct tp_store *store, const struct tp_batch_sink *sink,
@@ -118,9 +134,18 @@ static void take_op(struct tp_store *store, const struct tp_batch_sink *sink,
         op->status = store->failure;
         return;
     }
+    if (atomic_load_explicit(&store->held, memory_order_relaxed)) {
+        op->status = TP_FULL;
+        tp_tally(&store->tally.failures, 1);
+        return;
+    }
     op->status = tp_batch_take(store->batch, op, sink);
-    if (op->status != TP_OK && op->status != TP_DENIED)
+    if (op->status == TP_MALFORMED) { /* see get_row */
+        op->status = TP_IO;
+        tp_tally(&store->tally.failures, 1);
+    } else if (op->status != TP_OK && op->status != TP_DENIED) {
         fail(store, op->status);
+    }
 }
 
 /* What was refused for its expectations is certain all the same; the rest fails with the commit. */
@@ -137,6 +162,7 @@ static void commit(struct tp_store *store, struct tp_link *parcels, struct tp_li
     const struct tp_batch_sink sink = {write_batch, get_row, store};
     const uint64_t start_ns = now_ns();
 
+    atomic_store_explicit(&store->commit_since_ns, start_ns, memory_order_relaxed);
     try_recovery(store);
     store->wrote = false;
     TP_LIST_EACH(link, parcels)
@@ -169,6 +195,7 @@ static void commit(struct tp_store *store, struct tp_link *parcels, struct tp_li
     settle_op(store, TP_CONTAINER(link, struct direct, link)->op);
 
     const uint64_t taken_ns = now_ns() - start_ns;
+    atomic_store_explicit(&store->commit_since_ns, 0, memory_order_relaxed);
     tp_tally(&store->tally.commits, 1);
     tp_tally(&store->tally.commit_ns_total, taken_ns);
     if (taken_ns > atomic_load_explicit(&store->tally.commit_ns_max, memory_order_relaxed))
@@ -240,7 +267,7 @@ static void run(struct tp_store *store, struct tp_store_op *op)
 
 static void arm_timers(struct tp_store *store, struct tp_reactor *reactor)
 {
-    if (!atomic_load(&store->healthy) && store->retry_timer.at_ns == 0)
+    if (atomic_load(&store->trouble) != TP_STORE_OK && store->retry_timer.at_ns == 0)
         tp_timer_set(reactor, &store->retry_timer, now_ns() + RETRY_NS);
     if (store->durability == TP_DURABILITY_MEMORY && !store->flush_armed) {
         store->flush_armed = true;
@@ -348,7 +375,6 @@ static struct tp_store *open_store(const struct tp_store_config *config, char *e
     TP_ASSERT(store != NULL);
     store->durability = config->durability;
     store->post = config->post;
-    atomic_init(&store->healthy, true);
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->changed, NULL);
     tp_link_init(&store->directs);
@@ -393,9 +419,43 @@ static void read_counts(struct tp_store *store, struct tp_store_counts *out)
     tp_store_tally_read(&store->tally, out);
 }
 
-static bool is_healthy(struct tp_store *store)
+static bool is_stalled(struct tp_store *store)
 {
-    return atomic_load(&store->healthy);
+    const uint64_t since_ns = atomic_load_explicit(&store->commit_since_ns, memory_order_relaxed);
+
+    return since_ns != 0 && now_ns() > since_ns + TP_STORE_STALL_NS;
+}
+
+static void read_health(struct tp_store *store, struct tp_store_health *out)
+{
+    *out = (struct tp_store_health){.state = atomic_load(&store->trouble),
+                                    .stop_count = atomic_load(&store->stop_count),
+                                    .damage_count = tp_database_damage_count(store->database)};
+    if (out->state != TP_STORE_OK)
+        return;
+    if (atomic_load(&store->held))
+        out->state = TP_STORE_RESERVED;
+    else if (is_stalled(store))
+        out->state = TP_STORE_STALLED;
+    else if (out->damage_count > 0)
+        out->state = TP_STORE_CORRUPT;
+}
+
+static void explain(struct tp_store *store, char detail[TP_STORE_DETAIL_SIZE])
+{
+    if (atomic_load(&store->trouble) == TP_STORE_OK &&
+        tp_database_damage_count(store->database) > 0) {
+        tp_database_damage(store->database, detail);
+        return;
+    }
+    pthread_mutex_lock(&store->lock);
+    memcpy(detail, store->detail, sizeof store->detail);
+    pthread_mutex_unlock(&store->lock);
+}
+
+static void hold(struct tp_store *store, bool on)
+{
+    atomic_store(&store->held, on);
 }
 
 const struct tp_store_backend tp_store_rocksdb = {
@@ -407,7 +467,9 @@ const struct tp_store_backend tp_store_rocksdb = {
     .letter = tp_port_letter,
     .detach = tp_port_destroy,
     .counts = read_counts,
-    .healthy = is_healthy,
+    .health = read_health,
+    .explain = explain,
+    .hold = hold,
     .run = run,
     .close = close_store,
 };

@@ -65,6 +65,9 @@ static const struct tp_observed observed = {
     .process = {.cpu_ms = 1234, .resident_size = 4096, .open_file_count = 12},
     .wall_ms = WALL_MS,
     .uptime_ms = 61999,
+    .store_states = {"ok", "full"},
+    .store_state_count = 2,
+    .store_state = 1,
     .store_healthy = true,
 };
 
@@ -88,6 +91,8 @@ Test(pages, sums_the_cores_in_metrics)
     assert_has("\nteleportald_net_messages_in_total 300\n");
     assert_has("\nteleportald_store_appends_total 9\n");
     assert_has("\nteleportald_store_commit_seconds_total 1.500000000\n");
+    assert_has("\nteleportald_store_state{state=\"ok\"} 0\n");
+    assert_has("\nteleportald_store_state{state=\"full\"} 1\n");
     assert_has("\nteleportald_shard_connections{shard=\"1\"} 22\n");
     assert_has("\nprocess_cpu_seconds_total 1.234000000\n");
     assert_has("node=\"node \\\"one\\\"\"} 1\n");
@@ -167,7 +172,9 @@ Test(pages, has_the_references_keys_in_its_order_in_status)
 Test(pages, is_healthy_while_the_store_takes_writes)
 {
     struct tp_observed sick = observed;
-    sick.store_healthy = false;
+    sick.reasons[0] = (struct tp_observed_reason){"store", "disk full"};
+    sick.reasons[1] = (struct tp_observed_reason){"threads", "one hangs"};
+    sick.reason_count = 2;
 
     cr_assert_eq(tp_health_page(&observed, &out), 200);
     cr_assert_str_eq(text(), "{\"status\":\"healthy\",\"timestamp\":\"2026-11-24T08:30:00.123Z\","
@@ -175,7 +182,7 @@ Test(pages, is_healthy_while_the_store_takes_writes)
     out.size = 0;
     cr_assert_eq(tp_health_page(&sick, &out), 500);
     assert_has("{\"status\":\"unhealthy\"");
-    assert_has("\"checks\":{\"store\":");
+    assert_has("\"checks\":{\"store\":\"disk full\",\"threads\":\"one hangs\"}");
 }
 
 Test(pages, is_ready_unless_draining_or_without_a_store)
@@ -188,9 +195,10 @@ Test(pages, is_ready_unless_draining_or_without_a_store)
     cr_assert_eq(tp_readyz_page(&other, &out), 503);
     assert_has("draining\n");
     other = observed;
-    other.store_healthy = false;
+    other.reasons[0] = (struct tp_observed_reason){"store", "disk full"};
+    other.reason_count = 1;
     cr_assert_eq(tp_readyz_page(&other, &out), 503);
-    assert_has("store takes no writes\n");
+    assert_has("store: disk full\n");
     cr_assert_eq(tp_livez_page(&out), 200, "live all the same");
 }
 
