@@ -49,5 +49,7 @@ struct tp_peer {
     uint64_t nack_until_ns;         /* none before */
     uint32_t announced_count;       /* presence: awareness ids announced */
     uint32_t owned_count;           /* awareness states owned */
+    uint32_t checked_count;         /* large updates that a worker looks at */
+    uint32_t following_count;       /* messages that wait for those */
     struct tp_piecewise *piecewise; /* a sync under way in pieces, or NULL */
 };

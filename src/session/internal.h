@@ -57,10 +57,11 @@ struct said {
     struct tp_message message;
 };
 
-/* A message that came before the document was open. */
+/* A message that cannot be handled yet (queue.c). */
 struct held {
     struct tp_link link;
-    struct tp_peer *peer;
+    struct tp_peer *peer; /* NULL: has left */
+    bool follows;
     struct tp_message message;
 };
 
@@ -242,8 +243,8 @@ struct tp_session {
     uint32_t peer_count;
     uint32_t counts[TP_DIALECT_COUNT];
     enum tp_close_reason doom_reason;
-    struct tp_link held;
-    uint32_t held_count;
+    struct tp_link held, following;
+    uint32_t held_count; /* of both */
     size_t held_size;
 
     /* the document's name: 0 number: it does not exist yet */
@@ -319,6 +320,9 @@ void tp_session_broadcast(struct tp_effects *out, const struct tp_peer *except, 
 void tp_session_close(struct tp_effects *out, struct tp_peer *peer, enum tp_close_reason reason);
 /* Reads no more from `peer` until what we are behind with is done. */
 void tp_session_pause(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+/* Handles a message of an open document. `peer` is NULL when it has left: then it is an update. */
+void tp_session_hear(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                     struct tp_effects *out);
 /* Closes those who can be told no other way, or all peers, as there is room. */
 void tp_session_doom(struct tp_session *session, enum tp_close_reason reason, bool everybody);
 bool tp_session_has_room(const struct tp_effects *out, uint32_t count);
@@ -362,10 +366,24 @@ void tp_opening_read(struct tp_session *session, struct tp_store_op *op, struct 
 void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
 /* The document cannot be read, or what we have is not sound: close who can be closed, try later. */
 void tp_opening_fail(struct tp_session *session);
-void tp_opening_hold(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
-                     struct tp_effects *out);
-void tp_opening_drop(struct tp_session *session, struct held *held);
 void tp_opening_finish(struct tp_session *session);
+
+/* ---- queue.c ------------------------------------------------------------------------------------
+ */
+
+/* True if it has to wait for what its author said before. */
+bool tp_queue_follows(const struct tp_peer *peer, const struct tp_message *message);
+/* Keeps the message in one of the session's two lists. */
+void tp_queue_put(struct tp_session *session, struct tp_link *list, struct tp_peer *peer,
+                  struct tp_message *message, struct tp_effects *out);
+void tp_queue_drop(struct tp_session *session, struct held *held);
+bool tp_queue_pump(struct tp_session *session, struct tp_effects *out);
+/* The document cannot be had now: who waits is told. */
+bool tp_queue_refuse(struct tp_session *session, struct tp_effects *out);
+void tp_queue_forget(struct tp_session *session, struct tp_peer *peer);
+bool tp_queue_is_empty(const struct tp_session *session);
+void tp_queue_check(const struct tp_session *session);
+void tp_queue_finish(struct tp_session *session);
 
 /* ---- content.c ----------------------------------------------------------------------------------
  */
@@ -440,6 +458,11 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
 /* An update of another node: `session->hearing` says whose. */
 void tp_saving_heard(struct tp_session *session, struct tp_message *message,
                      struct tp_effects *out);
+/* As tp_saving_update, of an author who might write and has left: nobody is told anything. */
+void tp_saving_orphan(struct tp_session *session, struct tp_message *message,
+                      struct tp_effects *out);
+/* Too large to be looked at on the spot. */
+bool tp_saving_is_large(const struct tp_message_update *update);
 void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
 void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
 /* An answer that waits until all that was received so far is durable. Takes `echo`. */

@@ -2,7 +2,6 @@
 #include "internal.h"
 
 #define RETRY_NS SECOND_NS /* after a failure the next try waits this long */
-#define ROOM_FACTOR 2u     /* who says more in spite of PAUSE is closed at twice the bound */
 
 static struct tp_store_op *read_op(struct tp_session *session, uint32_t step,
                                    struct tp_effects *out)
@@ -271,39 +270,6 @@ void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct
         opened(session);
     }
     tp_session_work_free(session, op);
-}
-
-void tp_opening_hold(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
-                     struct tp_effects *out)
-{
-    const struct tp_session_limits *limits = session->env->limits;
-
-    if (session->held_count >= ROOM_FACTOR * limits->queue_count_max ||
-        session->held_size >= ROOM_FACTOR * limits->queue_size_max) {
-        tp_session_close(out, peer, TP_CLOSE_OVERLOAD);
-        return;
-    }
-    struct held *held = tp_session_take(session, sizeof *held);
-    held->peer = peer;
-    tp_message_keep(message, session->env->pool);
-    held->message = *message;
-    message->frame = NULL; /* moved */
-    tp_link_init(&held->link);
-    tp_link_insert(&session->held, &held->link);
-    session->held_count++;
-    session->held_size += held->message.raw.size;
-    if (session->held_count >= limits->queue_count_max ||
-        session->held_size >= limits->queue_size_max)
-        tp_session_pause(session, peer, out);
-}
-
-void tp_opening_drop(struct tp_session *session, struct held *held)
-{
-    tp_link_remove(&held->link);
-    session->held_count--;
-    session->held_size -= held->message.raw.size;
-    tp_message_drop(&held->message);
-    tp_session_give(session, held, sizeof *held);
 }
 
 void tp_opening_finish(struct tp_session *session)

@@ -533,6 +533,8 @@ static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8
                             struct tp_effects *out)
 {
     deed->stage = DEED_CHECKED;
+    if (deed->peer != NULL)
+        deed->peer->checked_count++;
     deed->check = tp_session_work(session, TP_WORK_VALIDATE, STEP_CHECK, out);
     deed->check->owner = deed;
     deed->check->inputs = &deed->update;
@@ -544,20 +546,27 @@ static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8
         deed->check->hashed = &deed->message.update;
 }
 
+bool tp_saving_is_large(const struct tp_message_update *update)
+{
+    const size_t size = update->v2.data != NULL ? update->v2.size : update->v1.size;
+
+    return size + update->sidecars.size > INLINE_SIZE_MAX;
+}
+
 /* Looks at an update that may be taken in, here or elsewhere, and judges it. */
 static void take_in(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
                     struct tp_effects *out)
 {
     const struct tp_message_update *received = &message->update;
     const struct tp_session_limits *limits = session->env->limits;
-    const bool is_teleportal = peer == NULL || peer->dialect == TP_DIALECT_TELEPORTAL;
+    const bool is_teleportal = received->v2.data != NULL; /* or another node's */
     struct tp_update_range ranges[RANGE_ROOM];
     struct findings found = {0};
 
     tp_message_keep(message, session->env->pool); /* the one copy */
     const struct tp_slice update = is_teleportal ? received->v2 : received->v1;
     const bool either = is_teleportal && received->version == 1 && !message->encrypted;
-    const bool is_large = update.size + received->sidecars.size > INLINE_SIZE_MAX;
+    const bool is_large = tp_saving_is_large(received);
     if (!is_large) {
         look_inline(update, is_teleportal ? TP_UPDATE_V2 : TP_UPDATE_V1, limits, ranges, &found);
         if (found.status == TP_MALFORMED && either)
@@ -622,6 +631,20 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
         tp_session_pause(session, peer, out);
 }
 
+void tp_saving_orphan(struct tp_session *session, struct tp_message *message,
+                      struct tp_effects *out)
+{
+    const struct tp_message_update *update = &message->update;
+    const bool is_teleportal = message->dialect == TP_DIALECT_TELEPORTAL;
+    const size_t size = is_teleportal ? update->v2.size : update->v1.size;
+
+    if ((is_teleportal && !is_sound(message)) || is_overloaded(session) ||
+        size > session->env->limits->update_size_max)
+        session->env->counters->updates_refused++;
+    else if (size > 0)
+        take_in(session, NULL, message, out);
+}
+
 /* Nobody can be told to wait or that it was wrong. What there is no room for is asked for again. */
 void tp_saving_heard(struct tp_session *session, struct tp_message *message, struct tp_effects *out)
 {
@@ -648,6 +671,8 @@ void tp_saving_checked(struct tp_session *session, struct tp_work_op *op, struct
                              .range_count = op->ranges.size / sizeof(struct tp_update_range)};
 
     deed->check = NULL;
+    if (deed->peer != NULL)
+        deed->peer->checked_count--;
     found.digests = op->digests;
     op->digests = (struct tp_buffer){0};
     if (found.encoding == TP_UPDATE_V2) {

@@ -239,12 +239,7 @@ static void left(struct tp_session *session, struct tp_peer *peer, struct tp_eff
     session->peer_count--;
     session->counts[peer->dialect]--;
     peer->audience = 0;
-    TP_LIST_EACH_SAFE(link, &session->held)
-    {
-        struct held *held = TP_CONTAINER(link, struct held, link);
-        if (held->peer == peer)
-            tp_opening_drop(session, held);
-    }
+    tp_queue_forget(session, peer);
     tp_answers_forget(session, peer);
     tp_saving_forget(session, peer);
     tp_replies_forget(session, peer);
@@ -356,10 +351,13 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
 }
 
 /* What was kept of the message stays until the next event: effects point to it. */
-static void say(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
-                struct tp_effects *out)
+void tp_session_hear(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
+                     struct tp_effects *out)
 {
-    answer(session, peer, message, out);
+    if (peer != NULL)
+        answer(session, peer, message, out);
+    else
+        tp_saving_orphan(session, message, out);
     if (message->frame != NULL) {
         tp_session_say(session, TP_MESSAGE_PING)->hold = message->frame;
         message->frame = NULL;
@@ -373,10 +371,12 @@ static void said(struct tp_session *session, struct tp_peer *peer, struct tp_mes
         session->stage = STAGE_NEW;
     if (session->stage == STAGE_NEW)
         tp_opening_start(session, out);
-    if (is_open(session))
-        say(session, peer, message, out);
+    if (!is_open(session))
+        tp_queue_put(session, &session->held, peer, message, out);
+    else if (tp_queue_follows(peer, message))
+        tp_queue_put(session, &session->following, peer, message, out);
     else
-        tp_opening_hold(session, peer, message, out);
+        tp_session_hear(session, peer, message, out);
 }
 
 /* ---- the end of an event ------------------------------------------------------------------------
@@ -396,16 +396,7 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         !tp_replies_pump(session, out))
         return false;
     if (session->stage == STAGE_REFUSED) {
-        /* Who waits for the content is told that it cannot be had now. */
-        while (!tp_link_alone(&session->held)) {
-            if (!tp_session_has_room(out, 2))
-                return false;
-            struct held *held = TP_CONTAINER(session->held.next, struct held, link);
-            if (held->peer->dialect == TP_DIALECT_TELEPORTAL)
-                tp_replies_nack(session, held->peer, held->message.id, "storage-failure", out);
-            tp_opening_drop(session, held);
-        }
-        return true;
+        return tp_queue_refuse(session, out);
     }
     if (session->stage != STAGE_OPEN) {
         if (session->bus != NULL)
@@ -418,18 +409,10 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
             return false;
         greet(session, TP_CONTAINER(session->joining.next, struct tp_peer, link), out);
     }
-    while (!tp_link_alone(&session->held)) {
-        if (!tp_session_has_room(out, SAY_COUNT_MAX))
-            return false;
-        struct held *held = TP_CONTAINER(session->held.next, struct held, link);
-        struct tp_peer *peer = held->peer;
-        struct tp_message message = held->message;
-        held->message.frame = NULL; /* moved */
-        tp_opening_drop(session, held);
-        say(session, peer, &message, out);
-        if (session->stage != STAGE_OPEN)
-            return true;
-    }
+    if (!tp_queue_pump(session, out))
+        return false;
+    if (session->stage != STAGE_OPEN)
+        return true;
     if (tp_content_tail_is_long(session, false) &&
         !tp_content_folded(session, session->version, out) && session->fold.op == NULL)
         return false;
@@ -444,7 +427,7 @@ static void resume(struct tp_session *session, struct tp_effects *out)
 {
     const struct tp_session_limits *limits = session->env->limits;
 
-    if (!session->paused || !tp_link_alone(&session->held) ||
+    if (!session->paused || !tp_queue_is_empty(session) ||
         session->deed_count > limits->store_count_max / 2 ||
         session->deed_size > limits->store_size_max / 2 ||
         session->question_count > limits->question_count_max / 2)
@@ -511,7 +494,8 @@ static void wake(struct tp_session *session, struct tp_effects *out)
 
 static bool is_over(const struct tp_session *session)
 {
-    if (session->peer_count > 0 || session->inflight > 0 || session->deed_count > 0)
+    if (session->peer_count > 0 || session->inflight > 0 || session->deed_count > 0 ||
+        !tp_queue_is_empty(session))
         return false;
     return session->closing || session->stage == STAGE_REFUSED ||
            session->now_ns - session->empty_since_ns >= session->env->limits->grace_ns;
@@ -671,6 +655,7 @@ struct tp_session *tp_session_create(const struct tp_session_env *env, struct tp
     tp_link_init(&session->peers);
     tp_link_init(&session->doomed);
     tp_link_init(&session->held);
+    tp_link_init(&session->following);
     tp_link_init(&session->questions);
     tp_link_init(&session->passages);
     tp_link_init(&session->turns);
@@ -692,8 +677,7 @@ void tp_session_destroy(struct tp_session *session)
         return;
     TP_ASSERT(session->inflight == 0);
     forget_said(session);
-    while (!tp_link_alone(&session->held))
-        tp_opening_drop(session, TP_CONTAINER(session->held.next, struct held, link));
+    tp_queue_finish(session);
     tp_answers_finish(session);
     tp_passages_finish(session);
     tp_saving_finish(session);
@@ -708,8 +692,8 @@ void tp_session_destroy(struct tp_session *session)
 
 void tp_session_check(const struct tp_session *session)
 {
-    uint32_t held_count = 0, deed_count = 0, question_count = 0;
-    size_t held_size = 0, deed_size = 0, tail_size = 0;
+    uint32_t deed_count = 0, question_count = 0;
+    size_t deed_size = 0, tail_size = 0;
     uint64_t ticket = 0;
     uint32_t peers = 0;
 
@@ -729,12 +713,7 @@ void tp_session_check(const struct tp_session *session)
                   session->counts[TP_DIALECT_HOCUSPOCUS] ==
               peers);
 
-    TP_LIST_EACH(link, &session->held)
-    {
-        held_count++;
-        held_size += TP_CONTAINER(link, struct held, link)->message.raw.size;
-    }
-    TP_ASSERT(held_count == session->held_count && held_size == session->held_size);
+    tp_queue_check(session);
     TP_LIST_EACH(link, &session->deeds)
     {
         const struct deed *deed = TP_CONTAINER(link, struct deed, link);

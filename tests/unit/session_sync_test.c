@@ -655,25 +655,140 @@ Test(session_sync, a_small_open_document_at_rest_takes_less_than_two_kibibytes)
     cr_assert_leq(world.pool.used_size, 2048, "%zu bytes", world.pool.used_size);
 }
 
-Test(session_sync, checks_a_large_update_elsewhere_and_keeps_the_order_of_acks)
+/* More than is looked at on the spot: a worker checks it. */
+static struct tp_slice large_insert(uint64_t client)
 {
     static char text[100000];
+
     memset(text, 'x', sizeof text - 1);
+    return test_insert(client, 0, text);
+}
+
+Test(session_sync, checks_a_large_update_elsewhere_and_what_its_author_says_next_waits)
+{
     test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
     test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
     test_deaf(&bob);
     world.hold_work = true;
-    test_say_update(&ann, test_insert(1, 0, text));
-    test_say_update(&ann, test_insert(2, 0, "y"));
-    HEARS(&bob, "update 2:0-1");
+    test_say_update(&ann, large_insert(1));
+    test_say_update(&ann, test_insert(1, 99999, "y"));
+    test_say_step1(&ann, (struct tp_slice){0});
     HEARS(&bob, "");
+    HEARS(&ann, "");
 
+    world.hold_work = false;
     test_work_go(&world);
 
     HEARS(&bob, "update 1:0-99999");
-    HEARS(&ann, "ack 2");
+    HEARS(&bob, "update 1:99999-100000");
+    HEARS(&ann, "step2 1:0-100000");
+    HEARS(&ann, "step1 1:100000");
+    HEARS(&ann, "ack 3");
     HEARS(&ann, "ack 1");
+    HEARS(&ann, "ack 2");
     HEARS(&ann, "");
+}
+
+Test(session_sync, does_not_let_others_wait_for_an_author_of_a_large_update)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    world.hold_work = true;
+    test_say_update(&ann, large_insert(1));
+
+    test_say_update(&bob, test_insert(2, 0, "b"));
+    test_say_presence(&ann, TP_MESSAGE_PRESENCE_ANNOUNCE, 7);
+
+    HEARS(&ann, "raw update 2:0-1");
+    HEARS(&ann, "join 7 of a");
+    HEARS(&ann, "ack 2");
+}
+
+Test(session_sync, has_the_large_updates_of_one_author_checked_at_a_time)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    world.hold_work = true;
+
+    test_say_update(&ann, large_insert(1));
+    test_say_update(&ann, large_insert(2));
+    uint32_t checks = 0;
+    TP_LIST_EACH(link, &world.worked)
+    checks++;
+    cr_assert_eq(checks, 2);
+    test_say_update(&ann, test_insert(3, 0, "c"));
+    test_say_update(&ann, large_insert(4)); /* does not overtake */
+
+    test_work_go(&world);
+    HEARS(&bob, "update 1:0-99999");
+    HEARS(&bob, "update 2:0-99999");
+    HEARS(&bob, "update 3:0-1");
+    HEARS(&bob, "update 4:0-99999");
+    HEARS(&bob, "");
+}
+
+Test(session_sync, echoes_behind_what_waits_for_a_large_update)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&ann);
+    test_deaf(&bob);
+    world.hold_work = world.hold_store = true;
+    test_say_update(&ann, large_insert(1));
+    test_say_update(&ann, test_insert(1, 99999, "y"));
+    test_say(&ann, (struct tp_message){.kind = TP_MESSAGE_ECHO, .echo = TP_SLICE("x")});
+
+    test_work_go(&world);
+    HEARS(&bob, "raw update 1:0-99999");
+    HEARS(&bob, "raw update 1:99999-100000");
+    HEARS(&ann, "");
+    test_store_go(&world);
+    test_store_go(&world);
+
+    HEARS(&ann, "echo x");
+    cr_assert_eq(world.append_count, 2);
+}
+
+Test(session_sync, keeps_what_an_author_said_behind_a_large_update_when_it_leaves)
+{
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_deaf(&bob);
+    world.hold_work = true;
+    test_say_update(&ann, large_insert(1));
+    for (uint64_t i = 0; i < 20; i++)
+        test_say_update(&ann, test_insert(2, i, "y"));
+    test_say_step1(&ann, (struct tp_slice){0});
+    test_say_update(&ann, TP_SLICE("no update"));
+    test_leave(&ann);
+
+    world.hold_work = false;
+    test_work_go(&world);
+
+    cr_assert_eq(world.append_count, 21);
+    uint32_t count = 0;
+    while (*test_hears(&bob) != 0)
+        count++;
+    cr_assert_eq(count, 21);
+}
+
+Test(session_sync, pauses_who_says_too_much_behind_a_large_update)
+{
+    world.limits.queue_count_max = 3;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    world.hold_work = true;
+    test_say_update(&ann, large_insert(1));
+    for (uint64_t i = 0; i < 3; i++)
+        test_say_update(&ann, test_insert(2, i, "y"));
+    cr_assert(ann.paused);
+
+    world.hold_work = false;
+    test_work_go(&world);
+
+    cr_assert(!ann.paused);
+    for (uint32_t i = 1; i <= 4; i++)
+        HEARS(&ann, i == 1 ? "ack 1" : i == 2 ? "ack 2" : i == 3 ? "ack 3" : "ack 4");
 }
 
 Test(session_sync, forgets_whose_update_it_was_when_the_author_has_left)
