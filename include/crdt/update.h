@@ -25,6 +25,9 @@ struct tp_update_limits {
     uint64_t block_count_max;    /* 1 Mi */
     uint32_t any_depth_max;      /* 512 */
     uint32_t root_name_size_max; /* 64 KiB */
+    bool placeholders; /* off. V2 only: takes subdocuments whose options are null for such with
+                        * empty ones. The structure of an encrypted document has these, in place
+                        * of the content (spec 02 section 17.1); yjs cannot read them */
 };
 
 extern const struct tp_update_limits tp_update_limits_default;
@@ -81,6 +84,11 @@ TP_MUST_CHECK enum tp_status tp_update_state_vector(struct tp_slice update,
  * TP_DENIED: the update holds a value that V1 cannot say. */
 TP_MUST_CHECK enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
                                                enum tp_update_encoding to, struct tp_buffer *out);
+
+/* As tp_update_convert, from V2 to V1, for the structure of an encrypted document: its placeholders
+ * (see tp_update_limits) come out as what every reader takes. */
+TP_MUST_CHECK enum tp_status tp_update_convert_structure(struct tp_slice structure,
+                                                         struct tp_buffer *out);
 
 /* Garbage collection at rest: K of section 10.1. `was_guarded` (may be NULL): step 6 held back. */
 TP_MUST_CHECK enum tp_status tp_update_compact(struct tp_slice update,

@@ -33,7 +33,8 @@ struct tp_work_op {
     struct tp_slice sv_in;
     size_t size_max; /* PIECE */
     bool want_v1, want_v2;
-    bool encrypted; /* LOAD: of which mode the document is. DIFF: ranges are wanted as well */
+    bool encrypted; /* LOAD, VALIDATE: of which mode the document is. DIFF: ranges are wanted as
+                     * well */
     const struct tp_message_update *hashed; /* VALIDATE: whose sidecars to hash; NULL: nobody's */
 
     /* the answer */

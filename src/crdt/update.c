@@ -123,6 +123,7 @@ static enum tp_status known_clocks_by_x(struct tp_slice update, struct tp_buffer
 }
 
 static enum tp_status convert_by_rewriting(struct tp_slice update, enum tp_update_encoding from,
+                                           const struct tp_update_limits *limits,
                                            struct tp_buffer *out)
 {
     struct tp_buffer v1 = tp_buffer_growing(SIZE_MAX);
@@ -134,7 +135,7 @@ static enum tp_status convert_by_rewriting(struct tp_slice update, enum tp_updat
         if (status == TP_OK)
             status = tp_v2_write(tp_buffer_slice(&v1), TP_FORM_V1_TRUSTED, out);
     } else {
-        status = tp_v2_read(update, TP_FORM_V1, &tp_update_limits_default, &v1, &info);
+        status = tp_v2_read(update, TP_FORM_V1, limits, &v1, &info);
         if (status == TP_OK)
             status = tp_rewrite(tp_buffer_slice(&v1), TP_FORM_V1, out);
     }
@@ -167,20 +168,18 @@ enum tp_status tp_update_state_vector(struct tp_slice update, enum tp_update_enc
     return status == TP_ABSENT ? known_clocks_by_x(update, out) : status;
 }
 
-enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
-                                 enum tp_update_encoding to, struct tp_buffer *out)
+static enum tp_status convert(struct tp_slice update, enum tp_update_encoding from,
+                              const struct tp_update_limits *limits, struct tp_buffer *out)
 {
     const size_t size = out->size;
     const bool was_full = out->full;
     enum tp_status status;
 
-    if (from == to)
-        return tp_update_merge(&update, 1, from, out);
     if (from == TP_UPDATE_V1) {
         status = tp_v2_write(update, TP_FORM_V1, out);
     } else {
         struct tp_v2_info info = {0};
-        status = tp_v2_read(update, TP_FORM_V1, &tp_update_limits_default, out, &info);
+        status = tp_v2_read(update, TP_FORM_V1, limits, out, &info);
         /* Out of order it may have been too large: that is for the right order to say. */
         if (status == TP_FULL || (status == TP_OK && !info.regular))
             status = TP_ABSENT;
@@ -188,5 +187,21 @@ enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding
     if (status != TP_ABSENT)
         return status;
     reset(out, size, was_full);
-    return convert_by_rewriting(update, from, out);
+    return convert_by_rewriting(update, from, limits, out);
+}
+
+enum tp_status tp_update_convert(struct tp_slice update, enum tp_update_encoding from,
+                                 enum tp_update_encoding to, struct tp_buffer *out)
+{
+    if (from == to)
+        return tp_update_merge(&update, 1, from, out);
+    return convert(update, from, &tp_update_limits_default, out);
+}
+
+enum tp_status tp_update_convert_structure(struct tp_slice structure, struct tp_buffer *out)
+{
+    struct tp_update_limits limits = tp_update_limits_default;
+
+    limits.placeholders = true;
+    return convert(structure, TP_UPDATE_V2, &limits, out);
 }

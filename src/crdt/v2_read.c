@@ -8,6 +8,7 @@
 #define TYPE_REF_XML_ELEMENT 3u
 #define TYPE_REF_XML_HOOK 5u
 #define TAG_OBJECT 118u
+#define TAG_NULL 126u
 #define TAG_STRING 119u
 #define TAG_TRUE 120u
 #define TAG_FALSE 121u
@@ -378,8 +379,12 @@ static void take_content(struct tp_v2_reader *in, uint8_t ref, struct tp_buffer 
         text = read_text(in);
         write_text(in, &text, out);
         bytes = read_any(in);
-        if (bytes.size > 0 && bytes.data[0] != TAG_OBJECT)
+        if (bytes.size > 0 && bytes.data[0] == TAG_NULL && in->limits->placeholders) {
+            bytes = TP_SLICE("v\0"); /* TAG_OBJECT, without a member */
+            in->minimal = false;
+        } else if (bytes.size > 0 && bytes.data[0] != TAG_OBJECT) {
             fail(in, &place->rest, "the options of a subdocument are no object");
+        }
         write_slice(out, bytes);
         break;
     }

@@ -330,8 +330,12 @@ static struct tp_frame *convert(struct tp_session *session, struct tp_slice upda
 
     if (done->data == NULL) {
         *done = tp_buffer_growing(UINT32_MAX / 2);
-        if (tp_update_convert(update, from, from == TP_UPDATE_V1 ? TP_UPDATE_V2 : TP_UPDATE_V1,
-                              done) != TP_OK) {
+        const enum tp_status status =
+            from == TP_UPDATE_V2 && session->mode == TP_MODE_ENCRYPTED
+                ? tp_update_convert_structure(update, done)
+                : tp_update_convert(update, from,
+                                    from == TP_UPDATE_V1 ? TP_UPDATE_V2 : TP_UPDATE_V1, done);
+        if (status != TP_OK) {
             tp_buffer_finish(done);
             return NULL;
         }
@@ -499,14 +503,12 @@ static bool may_write(struct tp_session *session, struct tp_peer *peer,
 }
 
 static void look_inline(struct tp_slice update, enum tp_update_encoding encoding,
-                        const struct tp_session_limits *limits, struct tp_update_range *ranges,
+                        const struct tp_update_limits *bounds, struct tp_update_range *ranges,
                         struct findings *found)
 {
-    struct tp_update_limits bounds = tp_update_limits_default;
     struct tp_update_info info;
 
-    bounds.update_size_max = limits->update_size_max;
-    found->status = tp_update_validate(update, encoding, &bounds, ranges, RANGE_ROOM, &info);
+    found->status = tp_update_validate(update, encoding, bounds, ranges, RANGE_ROOM, &info);
     if (found->status != TP_OK)
         return;
     if (!info.has_v1_form)
@@ -542,6 +544,7 @@ static void check_elsewhere(struct tp_session *session, struct deed *deed, uint8
     deed->check->encoding = encoding;
     deed->check->want_v1 = true;
     deed->check->want_v2 = session->counts[TP_DIALECT_TELEPORTAL] > 0 || session->bus != NULL;
+    deed->check->encrypted = deed->message.encrypted;
     if (deed->message.encrypted)
         deed->check->hashed = &deed->message.update;
 }
@@ -558,19 +561,21 @@ static void take_in(struct tp_session *session, struct tp_peer *peer, struct tp_
                     struct tp_effects *out)
 {
     const struct tp_message_update *received = &message->update;
-    const struct tp_session_limits *limits = session->env->limits;
     const bool is_teleportal = received->v2.data != NULL; /* or another node's */
+    struct tp_update_limits bounds = tp_update_limits_default;
     struct tp_update_range ranges[RANGE_ROOM];
     struct findings found = {0};
 
+    bounds.update_size_max = session->env->limits->update_size_max;
+    bounds.placeholders = message->encrypted;
     tp_message_keep(message, session->env->pool); /* the one copy */
     const struct tp_slice update = is_teleportal ? received->v2 : received->v1;
     const bool either = is_teleportal && received->version == 1 && !message->encrypted;
     const bool is_large = tp_saving_is_large(received);
     if (!is_large) {
-        look_inline(update, is_teleportal ? TP_UPDATE_V2 : TP_UPDATE_V1, limits, ranges, &found);
+        look_inline(update, is_teleportal ? TP_UPDATE_V2 : TP_UPDATE_V1, &bounds, ranges, &found);
         if (found.status == TP_MALFORMED && either)
-            look_inline(update, TP_UPDATE_V1, limits, ranges, &found);
+            look_inline(update, TP_UPDATE_V1, &bounds, ranges, &found);
         if (message->encrypted && found.status == TP_OK) {
             found.digests = tp_buffer_growing(SIZE_MAX);
             tp_sidecars_hash(received, &found.digests);

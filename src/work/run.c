@@ -34,17 +34,19 @@ static void fail(struct tp_work_op *op, enum tp_status status, const char *error
 /* Ranges are stored as far as there is room for them, so an update of unusually many clients is
  * looked at twice. */
 /* Checks `update`, and writes all of its ranges. */
-static enum tp_status look(struct tp_slice update, enum tp_update_encoding encoding,
+static enum tp_status look(struct tp_slice update, enum tp_update_encoding encoding, bool encrypted,
                            struct tp_buffer *ranges, struct tp_update_info *info)
 {
+    struct tp_update_limits limits = tp_update_limits_default;
     uint32_t room = RANGE_ROOM;
 
+    limits.placeholders = encrypted;
     for (;;) {
         ranges->size = 0;
         TP_ASSERT(tp_buffer_reserve(ranges, room * sizeof(struct tp_update_range)));
         *info = (struct tp_update_info){0};
         const enum tp_status status = tp_update_validate(
-            update, encoding, NULL, (struct tp_update_range *)ranges->data, room, info);
+            update, encoding, &limits, (struct tp_update_range *)ranges->data, room, info);
         if (status != TP_OK)
             return status;
         if (info->range_count <= room) {
@@ -55,16 +57,22 @@ static enum tp_status look(struct tp_slice update, enum tp_update_encoding encod
     }
 }
 
+static enum tp_status to_v1(struct tp_slice v2, bool encrypted, struct tp_buffer *out)
+{
+    return encrypted ? tp_update_convert_structure(v2, out)
+                     : tp_update_convert(v2, TP_UPDATE_V2, TP_UPDATE_V1, out);
+}
+
 static void validate(struct tp_work_op *op)
 {
     struct tp_update_info info;
     enum tp_update_encoding encoding = op->encoding == TP_UPDATE_V1 ? TP_UPDATE_V1 : TP_UPDATE_V2;
 
     op->ranges = output();
-    enum tp_status status = look(op->inputs[0], encoding, &op->ranges, &info);
+    enum tp_status status = look(op->inputs[0], encoding, op->encrypted, &op->ranges, &info);
     if (status != TP_OK && op->encoding == 0) {
         encoding = TP_UPDATE_V1;
-        status = look(op->inputs[0], encoding, &op->ranges, &info);
+        status = look(op->inputs[0], encoding, op->encrypted, &op->ranges, &info);
     }
     if (status != TP_OK) {
         fail(op, status, info.error != NULL ? info.error : "not an update");
@@ -80,7 +88,7 @@ static void validate(struct tp_work_op *op)
     op->delete_range_count = info.delete_range_count;
     op->v1 = op->v2 = output();
     if (op->want_v1 && encoding != TP_UPDATE_V1)
-        status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V1, &op->v1);
+        status = to_v1(op->inputs[0], op->encrypted, &op->v1);
     if (status == TP_OK && op->want_v2 && encoding != TP_UPDATE_V2)
         status = tp_update_convert(op->inputs[0], encoding, TP_UPDATE_V2, &op->v2);
     if (status == TP_OK && op->hashed != NULL) {
@@ -134,7 +142,7 @@ static void add_slice(struct parts *parts, struct tp_slice slice)
 static enum tp_status add_v2(struct parts *parts, struct tp_slice update)
 {
     struct tp_buffer converted = output();
-    const enum tp_status status = tp_update_convert(update, TP_UPDATE_V2, TP_UPDATE_V1, &converted);
+    const enum tp_status status = to_v1(update, parts->encrypted, &converted);
     if (status != TP_OK) {
         tp_buffer_finish(&converted);
         return status;
@@ -168,7 +176,7 @@ static enum tp_status add_container(struct parts *parts, struct tp_slice bytes)
     enum tp_status status = tp_container_decode(bytes, &update);
 
     if (status == TP_OK)
-        status = look(update.v2, TP_UPDATE_V2, &parts->ranges, &info);
+        status = look(update.v2, TP_UPDATE_V2, true, &parts->ranges, &info);
     if (status == TP_OK)
         status = add_v2(parts, update.v2);
     if (status != TP_OK)
@@ -263,7 +271,7 @@ static void diff(struct tp_work_op *op)
     if (status == TP_OK && op->encrypted) {
         struct tp_update_info info;
         op->ranges = output();
-        status = look(tp_buffer_slice(&op->v1), TP_UPDATE_V1, &op->ranges, &info);
+        status = look(tp_buffer_slice(&op->v1), TP_UPDATE_V1, true, &op->ranges, &info);
     }
     if (status != TP_OK) {
         fail(op, status, "no difference to this state vector");

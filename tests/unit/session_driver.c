@@ -89,8 +89,9 @@ static void hear(struct test_client *client, const char *line)
 }
 
 static void describe_update(char *line, size_t size, struct tp_slice update,
-                            enum tp_update_encoding encoding)
+                            enum tp_update_encoding encoding, bool encrypted)
 {
+    struct tp_update_limits limits = tp_update_limits_default;
     struct tp_update_range ranges[64];
     struct tp_update_info info;
     size_t at = strlen(line);
@@ -99,7 +100,8 @@ static void describe_update(char *line, size_t size, struct tp_slice update,
         snprintf(line + at, size - at, " nothing");
         return;
     }
-    cr_assert_eq(tp_update_validate(update, encoding, NULL, ranges, 64, &info), TP_OK,
+    limits.placeholders = encrypted;
+    cr_assert_eq(tp_update_validate(update, encoding, &limits, ranges, 64, &info), TP_OK,
                  "a peer was sent what is no update");
     if (info.empty)
         snprintf(line + at, size - at, " -");
@@ -176,7 +178,7 @@ static void describe(struct test_client *client, const struct tp_message *messag
     case TP_MESSAGE_UPDATE:
         strcat(line, message->kind == TP_MESSAGE_UPDATE ? "update" : "step2");
         describe_update(line, sizeof line, v2 ? message->update.v2 : message->update.v1,
-                        v2 ? TP_UPDATE_V2 : TP_UPDATE_V1);
+                        v2 ? TP_UPDATE_V2 : TP_UPDATE_V1, message->encrypted);
         describe_sidecars(line, sizeof line, &message->update);
         break;
     case TP_MESSAGE_SYNC_DONE:

@@ -440,22 +440,30 @@ Test(session_sync, lets_a_reader_read_and_drops_what_it_writes)
  */
 
 /* An update of an encrypted document: structure, and a sidecar unless it is empty. */
-static void say_sealed(struct test_client *client, enum tp_message_kind kind, struct tp_slice v1,
-                       struct tp_slice sidecar)
+static void say_structure(struct test_client *client, enum tp_message_kind kind, struct tp_slice v2,
+                          struct tp_slice sidecar)
 {
-    struct tp_buffer v2 = tp_buffer_growing(1 << 20), sidecars = tp_buffer_growing(1 << 20);
-    struct tp_message message = {.kind = kind, .encrypted = true, .update = {.version = 2}};
+    struct tp_buffer sidecars = tp_buffer_growing(1 << 20);
+    struct tp_message message = {
+        .kind = kind, .encrypted = true, .update = {.version = 2, .v2 = v2}};
 
-    cr_assert_eq(tp_update_convert(v1, TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
     tp_write_varuint(&sidecars, 1);
     tp_write_bytes(&sidecars, sidecar);
     tp_write_u8(&sidecars, 0);
-    message.update.v2 = tp_buffer_slice(&v2);
     if (sidecar.size > 0)
         message.update.sidecars = tp_buffer_slice(&sidecars);
     test_say(client, message);
-    tp_buffer_finish(&v2);
     tp_buffer_finish(&sidecars);
+}
+
+static void say_sealed(struct test_client *client, enum tp_message_kind kind, struct tp_slice v1,
+                       struct tp_slice sidecar)
+{
+    struct tp_buffer v2 = tp_buffer_growing(1 << 20);
+
+    cr_assert_eq(tp_update_convert(v1, TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    say_structure(client, kind, tp_buffer_slice(&v2), sidecar);
+    tp_buffer_finish(&v2);
 }
 
 static void ask_sealed(struct test_client *client, struct tp_slice state_vector)
@@ -490,6 +498,52 @@ Test(session_sync, keeps_sidecars_and_sends_those_of_the_structs_that_are_missin
     test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
     ask_sealed(&bob, (struct tp_slice){0});
     HEARS(&bob, "sealed step2 1:0-5 [one] [two]");
+}
+
+/* A subdocument below the root "m" of client 9, whose options are `null`. */
+#define SUBDOCUMENT_NULL TP_SLICE("\0\0\1\11\0\0\1\51\13\7msubg-1\1\x43\0\1\1\0\0\1\1\0\x7e\0")
+
+Test(session_sync, keeps_subdocuments_of_an_encrypted_document)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+
+    say_structure(&ann, TP_MESSAGE_UPDATE, SUBDOCUMENT_NULL, TP_SLICE("one"));
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 0, "abc"), TP_SLICE("two"));
+
+    HEARS(&ann, "ack 1");
+    HEARS(&ann, "ack 2");
+    HEARS(&bob, "sealed raw update 9:0-1 [one]");
+    HEARS(&bob, "sealed raw update 1:0-3 [two]");
+    ask_sealed(&bob, (struct tp_slice){0});
+    HEARS(&bob, "sealed step2 9:0-1 1:0-3 [one] [two]");
+
+    test_world_reopen(&world);
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    ask_sealed(&bob, TP_SLICE("\1\1\3"));
+    HEARS(&bob, "sealed step2 9:0-1 [one]");
+}
+
+Test(session_sync, takes_a_large_structure_with_a_subdocument)
+{
+    static uint8_t sidecar[100000];
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    say_structure(&ann, TP_MESSAGE_UPDATE, SUBDOCUMENT_NULL, tp_slice_of(sidecar, sizeof sidecar));
+
+    HEARS(&ann, "ack 1");
+    cr_assert_eq(world.work_counts[TP_WORK_VALIDATE], 1);
+}
+
+Test(session_sync, refuses_a_subdocument_without_options_in_a_plain_document)
+{
+    const struct tp_message message = {.kind = TP_MESSAGE_UPDATE,
+                                       .update = {.version = 2, .v2 = SUBDOCUMENT_NULL}};
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    test_say(&ann, message);
+
+    HEARS(&ann, "nack 1 invalid-update");
 }
 
 Test(session_sync, refuses_who_takes_it_for_of_the_other_mode_in_the_way_a_client_comes_to_rest_on)

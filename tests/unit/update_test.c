@@ -190,6 +190,33 @@ Test(update, converts_to_v2_and_back)
     tp_buffer_finish(&v2);
 }
 
+#define SUBDOCUMENT(options) \
+    TP_SLICE("\0\0\1\11\0\0\1\51\13\7msubg-1\1\x43\0\1\1\0\0\1\1\0" options "\0")
+
+Test(update, a_placeholder_of_a_subdocument_becomes_one_that_every_reader_takes)
+{
+    const struct tp_slice structure = SUBDOCUMENT("\x7e"); /* null */
+    struct tp_update_limits limits = tp_update_limits_default;
+    struct tp_update_info info;
+    struct tp_buffer v1 = tp_buffer_growing(SIZE_MAX), v2 = tp_buffer_growing(SIZE_MAX);
+
+    cr_assert_eq(tp_update_validate(structure, TP_UPDATE_V2, &limits, NULL, 0, &info),
+                 TP_MALFORMED);
+    cr_assert_eq(tp_update_convert(structure, TP_UPDATE_V2, TP_UPDATE_V1, &v1), TP_MALFORMED);
+    v1.size = 0;
+
+    limits.placeholders = true;
+    cr_assert_eq(tp_update_validate(structure, TP_UPDATE_V2, &limits, NULL, 0, &info), TP_OK);
+    cr_assert(info.relayable && !info.normal);
+    cr_assert_eq(tp_update_validate(SUBDOCUMENT("\x7d\1"), TP_UPDATE_V2, &limits, NULL, 0, &info),
+                 TP_MALFORMED);
+    cr_assert_eq(tp_update_convert_structure(structure, &v1), TP_OK);
+    cr_assert_eq(tp_update_convert(tp_buffer_slice(&v1), TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    cr_assert(tp_slice_equal(tp_buffer_slice(&v2), SUBDOCUMENT("\x76\0")));
+    tp_buffer_finish(&v1);
+    tp_buffer_finish(&v2);
+}
+
 Test(update, a_value_that_json_cannot_say_has_no_v1_form)
 {
     /* An embed that holds undefined. */
