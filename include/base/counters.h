@@ -18,6 +18,7 @@
     X(rpc_calls, counter, "RPC requests taken up")                                             \
     X(rpc_failed, counter, "RPC requests answered with an error")                              \
     X(rpc_refused, counter, "RPC requests refused: too many at once")                          \
+    X(milestones_created, counter, "Milestones stored")                                        \
     X(messages_ack, counter, "Acknowledgements received")                                      \
     X(updates_accepted, counter, "Updates taken into documents")                               \
     X(updates_refused, counter, "Updates refused as malformed or not allowed")                 \

@@ -70,6 +70,11 @@ struct tp_config {
     uint64_t store_queue;
     uint64_t compact_count;
     uint64_t compact_size;
+    uint64_t milestone_updates;
+    uint64_t milestone_seconds;
+    uint64_t milestone_event; /* tp_milestone_rules.event (rpc/rpc.h) */
+    uint64_t milestone_count_max;
+    uint64_t milestone_size_max;
     uint64_t request_seconds;
     uint64_t ping_seconds;
     uint64_t dead_seconds;

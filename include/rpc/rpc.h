@@ -13,7 +13,7 @@
  *
  *     if (tp_rpc_owns(event))     tp_rpc_handle(rpc, event, effects), perform
  *     else                        tp_session_handle(session, event, effects), perform
- *                                 if (tp_rpc_minds(rpc)) tp_rpc_follow(rpc, event, …), perform */
+ *                                 if (tp_rpc_minds(…)) tp_rpc_follow(rpc, event, …), perform */
 #pragma once
 
 #include "base/counters.h"
@@ -27,8 +27,24 @@ struct tp_rpc_limits {
     uint32_t call_per_peer_max; /* of one peer there */
     uint64_t call_size_max;     /* bytes of their requests, on a document */
     uint32_t retry_ms;          /* what a part is told to wait */
+
+    /* A new milestone above these is refused, 413; an automatic one takes the place of the oldest
+     * of its kind. */
+    uint32_t milestone_count_max; /* of a document, deleted ones too */
+    uint64_t milestone_size_max;  /* bytes of their snapshots */
 };
 extern const struct tp_rpc_limits tp_rpc_limits_default;
+
+/* When milestones are made by themselves (spec 02 section 13). */
+struct tp_milestone_rules {
+    uint64_t update_count; /* after so many updates; 0: not by count */
+    uint64_t interval_ms;  /* at the first update so long after the last; 0: not by time */
+    enum {
+        TP_MILESTONE_ON_NOTHING,
+        TP_MILESTONE_ON_LEAVE, /* when a client leaves after something was written */
+        TP_MILESTONE_ON_EMPTY, /* when the last one does */
+    } event;
+};
 
 /* What all desks of a shard share; outlives them. */
 struct tp_rpc_env {
@@ -36,7 +52,10 @@ struct tp_rpc_env {
     struct tp_random *random;
     struct tp_counters *counters;
     const struct tp_rpc_limits *limits;
+    struct tp_milestone_rules milestones;
 };
+/* A document needs its desk from the start, not only for calls. */
+bool tp_rpc_is_automatic(const struct tp_rpc_env *env);
 
 /* The calls of one document. Costs nothing to speak of before the first. */
 struct tp_rpc;
@@ -53,7 +72,7 @@ bool tp_rpc_owns(const struct tp_event *event);
 void tp_rpc_handle(struct tp_rpc *rpc, const struct tp_event *event, struct tp_effects *out);
 
 /* The desk has something to do after an event of the session. `rpc` may be NULL. */
-bool tp_rpc_minds(const struct tp_rpc *rpc);
+bool tp_rpc_minds(const struct tp_rpc *rpc, enum tp_event_kind kind);
 /* The session had `event`, and may have freed what it points to, but for the peer. */
 void tp_rpc_follow(struct tp_rpc *rpc, const struct tp_event *event, struct tp_effects *out);
 

@@ -21,6 +21,8 @@ enum tp_effect_kind {
     TP_EFFECT_NOTIFY,  /* send TP_EVENT_READY when `peer` has nothing left to send */
     TP_EFFECT_CLOSE,   /* say `reason` to `peer`, close its connection; LEFT follows */
     TP_EFFECT_COMPACT, /* the log of this document (`number`) is long: fold it when there is time */
+    TP_EFFECT_DELETED, /* who told us to delete it may know how that went (`status`): TP_OK;
+                          TP_ABSENT: there is no such document; else it may be deleted, or not */
     TP_EFFECT_END,     /* nothing is left to do: destroy the session */
 };
 
@@ -59,6 +61,7 @@ struct tp_effect {
         uint64_t at_ns;
         uint64_t number;
         enum tp_close_reason reason;
+        enum tp_status status;
         struct tp_slice note;
     };
 };

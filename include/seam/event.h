@@ -23,8 +23,9 @@ enum tp_event_kind {
 };
 
 enum tp_told {
-    TP_TOLD_CLOSE, /* the node ends: no new work, give up memory as soon as all is stored */
-    TP_TOLD_TRIM,  /* memory is short: drop what can be read again */
+    TP_TOLD_CLOSE,  /* the node ends: no new work, give up memory as soon as all is stored */
+    TP_TOLD_DELETE, /* the document; TP_EFFECT_DELETED says how it went */
+    TP_TOLD_TRIM,   /* memory is short: drop what can be read again */
 };
 
 /* What another node says of the document (spec 01 section 8): a message as clients say it, or a

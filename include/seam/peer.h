@@ -43,6 +43,7 @@ struct tp_peer {
     bool synced;         /* was sent a step 2 since it joined */
     bool behind;      /* set by the shard before READY: frames of this document were dropped, send
                        * the peer the whole state; the session clears it */
+    bool stale;       /* has what was deleted: hears nothing, and what it says does not count */
     bool told_denied; /* had its one auth message (spec 01 section 4.6) */
     uint64_t joined_ns;
     uint8_t nack_streak;            /* error NACKs in a row (spec 01 section 4.6, guard) */

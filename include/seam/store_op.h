@@ -59,6 +59,8 @@ struct tp_store_row {
 enum tp_store_part_kind {
     TP_PART_PUT,
     TP_PART_DELETE,
+    /* every row from `key` on and below `value`; the same operation puts none there */
+    TP_PART_DELETE_RANGE,
     TP_PART_EXPECT_ABSENT, /* else the whole WRITE answers TP_DENIED and changes nothing */
     TP_PART_EXPECT_VALUE,  /* the row's value starts with `value`; as above */
 };

@@ -75,6 +75,19 @@ struct tp_session_facts {
 };
 struct tp_session_facts tp_session_facts(const struct tp_session *session);
 
+/* All that the document holds, as of one moment; zeroed: nothing. */
+struct tp_session_content {
+    void *hold;                /* keeps v1 */
+    struct tp_slice v1;        /* normal */
+    struct tp_buffer sidecars; /* encrypted: a list (crdt/sidecars.h) */
+};
+/* TP_MORE: it is being put together, ask again after the session's next events; adds one effect at
+ * most. TP_ABSENT: the document is not open. What was given stays until it is dropped. */
+TP_MUST_CHECK enum tp_status tp_session_content(struct tp_session *session,
+                                                struct tp_session_content *out,
+                                                struct tp_effects *effects);
+void tp_session_content_drop(struct tp_session_content *content);
+
 /* One step of the document's life. Pure: reads `event`, changes `session`, fills `out`. */
 void tp_session_handle(struct tp_session *session, const struct tp_event *event,
                        struct tp_effects *out);

@@ -23,6 +23,7 @@ enum tp_record_format {
     TP_RECORD_METADATA = 0x21,
     TP_RECORD_LOG_ENTRY = 0x31,
     TP_RECORD_BASE = 0x41,
+    TP_RECORD_MILESTONE = 0x51, /* what follows: rpc/milestones.c */
 };
 
 enum tp_record_mode { TP_MODE_PLAIN = 1, TP_MODE_ENCRYPTED = 2 };
@@ -33,8 +34,8 @@ struct tp_name_record {
     uint64_t epoch;
     enum tp_record_mode mode;
     uint64_t created_ms;
-    bool deleted; /* a tombstone: `state_vector` is that of what was deleted */
-    struct tp_slice state_vector;
+    bool deleted;                 /* a tombstone */
+    struct tp_slice state_vector; /* of what deleted epochs held; empty: there are none */
 };
 
 /* One received update, as it came. Encrypted documents (TP_RECORD_CONTAINER): a container, or, of

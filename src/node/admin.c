@@ -36,8 +36,8 @@ static void respond_json(struct tp_connection *connection, unsigned status, stru
     free(text);
 }
 
-static void refuse(struct tp_connection *connection, unsigned status, const char *head,
-                   const char *error)
+void tp_admin_refuse(struct tp_connection *connection, unsigned status, const char *head,
+                     const char *error)
 {
     respond_json(connection, status, tp_slice_of(head, strlen(head)),
                  json_pack("{s:s}", "error", error));
@@ -80,41 +80,70 @@ static bool is_stranger(const struct tp_shard *shard, struct tp_connection *conn
     if (token->given) {
         if (shows_token(token, request))
             return false;
-        refuse(connection, 401, "WWW-Authenticate: Bearer\r\n", "the management token is needed");
+        tp_admin_refuse(connection, 401, "WWW-Authenticate: Bearer\r\n",
+                        "the management token is needed");
         return true;
     }
     if (acts && shard->config->auth != TP_CONFIG_AUTH_ANONYMOUS) {
-        refuse(connection, 403, "", "set admin_token_file: with auth = jwt this needs a token");
+        tp_admin_refuse(connection, 403, "",
+                        "set admin_token_file: with auth = jwt this needs a token");
         return true;
     }
     if (names_this_machine(tp_http_header(request, "host")) &&
         tp_http_header(request, "origin").data == NULL)
         return false;
-    refuse(connection, 403, "", "without a token only programs of this machine are heard");
+    tp_admin_refuse(connection, 403, "", "without a token only programs of this machine are heard");
     return true;
 }
 
 /* ---- asking other cores -----------------------------------------------------------------------*/
 
-static struct tp_ask *ask_create(struct tp_shard *shard, struct tp_connection *connection,
-                                 enum tp_ask_kind kind)
+struct tp_ask *tp_ask_create(struct tp_shard *shard, struct tp_connection *connection,
+                             void (*done)(struct tp_ask *ask))
 {
-    struct tp_ask *ask = tp_pool_take(&shard->pool, sizeof *ask);
+    struct tp_ask *ask = tp_pool_take_zeroed(&shard->pool, sizeof *ask);
 
-    *ask = (struct tp_ask){
-        .transport = TP_TRANSPORT_ASK, .kind = kind, .shard = shard, .connection = connection};
+    ask->transport = TP_TRANSPORT_ASK;
+    ask->shard = shard;
+    ask->connection = connection;
+    ask->done = done;
+    ask->key = tp_buffer_growing(TP_STORE_KEY_SIZE_MAX);
+    ask->bounds = tp_buffer_growing(UINT32_MAX);
     tp_connection_set_user(connection, ask);
     return ask;
 }
 
-static void ask_finish(struct tp_ask *ask)
+static void finish(struct tp_ask *ask)
 {
+    tp_buffer_finish(&ask->key);
+    tp_buffer_finish(&ask->bounds);
+    if (ask->object != NULL)
+        json_decref(ask->object);
     tp_pool_give(&ask->shard->pool, ask, sizeof *ask);
+}
+
+void tp_ask_respond(struct tp_ask *ask, unsigned status, json_t *object)
+{
+    struct tp_connection *connection = ask->connection;
+    const char *head = status == 503 ? "Retry-After: 1\r\n" : "";
+
+    if (connection == NULL) {
+        json_decref(object);
+    } else {
+        tp_connection_set_user(connection, NULL);
+        respond_json(connection, status, tp_slice_of(head, strlen(head)), object);
+    }
+    finish(ask);
+}
+
+void tp_ask_refuse(struct tp_ask *ask, unsigned status, const char *error)
+{
+    tp_ask_respond(ask, status, json_pack("{s:s}", "error", error));
 }
 
 void tp_ask_closed(struct tp_ask *ask)
 {
-    ask->connection = NULL; /* its answers are on their way all the same, and end it */
+    ask->connection = NULL; /* what it waits for is on its way all the same, and ends it */
 }
 
 void tp_ask_abandon(struct tp_ask *ask)
@@ -123,64 +152,94 @@ void tp_ask_abandon(struct tp_ask *ask)
 
     tp_ask_closed(ask);
     tp_connection_set_user(connection, NULL);
-    refuse(connection, 503, "Retry-After: 1\r\n", "the server is going away");
+    tp_admin_refuse(connection, 503, "Retry-After: 1\r\n", "the server is going away");
 }
 
-static void answered(struct tp_ask *ask, const struct tp_shard_letter *letter)
+void tp_ask_send(struct tp_ask *ask, uint32_t to, enum tp_ask_kind kind, struct tp_slice bytes)
 {
-    struct tp_connection *connection = ask->connection;
+    struct tp_shard *shard = ask->shard;
+    struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_ASK, bytes.size);
 
-    TP_ASSERT(ask->open > 0);
-    ask->open--;
-    ask->count += letter->id;
-    if (ask->open > 0)
-        return;
-    if (connection != NULL) {
-        tp_connection_set_user(connection, NULL);
-        respond_json(connection, 200, (struct tp_slice){0},
-                     json_pack("{s:I}", "closed", (json_int_t)ask->count));
-    }
-    ask_finish(ask);
-}
-
-static struct tp_shard_letter *letter_for(struct tp_shard *shard, struct tp_ask *ask,
-                                          enum tp_letter_kind kind)
-{
-    struct tp_shard_letter *letter = tp_shard_letter_create(shard, kind, 0);
-
+    if (bytes.size > 0)
+        memcpy(letter->bytes, bytes.data, bytes.size);
     letter->ask = ask;
-    return letter;
+    letter->outcome = kind;
+    ask->open++;
+    shard->counters.letters_sent++;
+    tp_post_send(shard->reactor, to, &letter->letter);
+}
+
+void tp_ask_read(struct tp_ask *ask, void (*done)(struct tp_ask *ask))
+{
+    struct tp_shard *shard = ask->shard;
+    struct tp_store_op *op = &ask->op;
+
+    tp_link_init(&op->link);
+    tp_link_init(&op->inflight);
+    op->verb = TP_STORE_READ;
+    op->step = TP_STEP_ASK;
+    op->owner = ask;
+    op->shard_index = shard->index;
+    ask->done = done;
+    tp_budget_store(shard, op);
+    tp_link_insert(&shard->store_batch, &op->link);
+}
+
+void tp_ask_stored(struct tp_store_op *op)
+{
+    struct tp_ask *ask = op->owner;
+
+    ask->done(ask);
 }
 
 /* On the core that was asked. */
 static void asked(struct tp_shard *shard, const struct tp_shard_letter *letter)
 {
-    struct tp_shard_letter *answer = letter_for(shard, letter->ask, TP_LETTER_ANSWER);
+    const enum tp_ask_kind kind = letter->outcome;
 
+    if (kind != TP_ASK_RECHECK) {
+        tp_docs_asked(shard, letter, kind, tp_slice_of(letter->bytes, letter->bytes_size));
+        return;
+    }
+    struct tp_shard_letter *answer = tp_shard_letter_create(shard, TP_LETTER_ANSWER, 0);
+    answer->ask = letter->ask;
     answer->id = tp_passes_recheck(shard);
-    tp_post_send(shard->reactor, 0, &answer->letter);
+    tp_post_send(shard->reactor, letter->letter.from, &answer->letter);
 }
 
 void tp_admin_letter(struct tp_shard *shard, struct tp_shard_letter *letter)
 {
-    if (letter->letter.kind == TP_LETTER_ASK)
+    struct tp_ask *ask = letter->ask;
+
+    if (letter->letter.kind == TP_LETTER_ASK) {
         asked(shard, letter);
-    else
-        answered(letter->ask, letter);
+        return;
+    }
+    TP_ASSERT(ask->open > 0);
+    ask->open--;
+    ask->count += letter->id;
+    ask->is_live |= letter->behind;
+    ask->status = (enum tp_status)letter->outcome;
+    if (ask->open == 0)
+        ask->done(ask);
 }
 
 /* ---- /v1 --------------------------------------------------------------------------------------*/
+
+static void rechecked(struct tp_ask *ask)
+{
+    tp_ask_respond(ask, 200, json_pack("{s:I}", "closed", (json_int_t)ask->count));
+}
 
 /* Closes who came with a key that is not used any more. Which are used is read at SIGHUP. */
 static void recheck(struct tp_shard *shard, struct tp_connection *connection,
                     const struct tp_http_request *request)
 {
-    struct tp_ask *ask = ask_create(shard, connection, TP_ASK_RECHECK);
+    struct tp_ask *ask = tp_ask_create(shard, connection, rechecked);
 
     (void)request;
-    ask->open = shard->count;
     for (uint32_t i = 0; i < shard->count; i++)
-        tp_post_send(shard->reactor, i, &letter_for(shard, ask, TP_LETTER_ASK)->letter);
+        tp_ask_send(ask, i, TP_ASK_RECHECK, (struct tp_slice){0});
 }
 
 struct resource {
@@ -204,6 +263,8 @@ static void find_resource(struct tp_shard *shard, struct tp_connection *connecti
 {
     char allow[64] = "";
 
+    if (tp_docs_request(shard, connection, request))
+        return;
     for (size_t i = 0; i < sizeof resources / sizeof *resources; i++) {
         if (!is(request->path, resources[i].path))
             continue;
@@ -214,9 +275,9 @@ static void find_resource(struct tp_shard *shard, struct tp_connection *connecti
         snprintf(allow, sizeof allow, "Allow: %s\r\n", resources[i].method);
     }
     if (allow[0] != '\0')
-        refuse(connection, 405, allow, "the resource does not know this method");
+        tp_admin_refuse(connection, 405, allow, "the resource does not know this method");
     else
-        refuse(connection, 404, "", "no such resource");
+        tp_admin_refuse(connection, 404, "", "no such resource");
 }
 
 void tp_admin_request(struct tp_shard *shard, struct tp_connection *connection,
@@ -231,13 +292,13 @@ void tp_admin_request(struct tp_shard *shard, struct tp_connection *connection,
     for (size_t i = 0; i < sizeof open_pages / sizeof *open_pages; i++)
         everybody |= is(request->path, open_pages[i]);
     if (request->upgrade)
-        refuse(connection, 404, "", "no WebSockets here: this is the management listener");
+        tp_admin_refuse(connection, 404, "", "no WebSockets here: this is the management listener");
     else if (!everybody && is_stranger(shard, connection, request, acts))
         return;
     else if (!acts)
         tp_pages_request(shard, connection, request, true);
     else if (shard->phase > TP_SHARD_CLOSING)
-        refuse(connection, 503, "Retry-After: 1\r\n", "the server is going away");
+        tp_admin_refuse(connection, 503, "Retry-After: 1\r\n", "the server is going away");
     else
         find_resource(shard, connection, request);
 }

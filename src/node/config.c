@@ -122,6 +122,19 @@ static const struct option options[] = {
      "Bytes in a document's log after which they are folded into its base."},
     {"keep_history", TYPE_SWITCH, AT(keep_history), 0, 0, NULL, "off",
      "Whether deleted content is kept when a document's log is folded."},
+    {"milestone_updates", TYPE_COUNT, AT(milestone_updates), 0, 1000000000, NULL, "0",
+     "Updates of a document after which the server makes a milestone of it; 0: never."},
+    {"milestone_seconds", TYPE_COUNT, AT(milestone_seconds), 0, 31536000, NULL, "0",
+     "Time since a document's last automatic milestone after which its next update makes one; 0: "
+     "never."},
+    {"milestone_event", TYPE_CHOICE, AT(milestone_event), 0, 0, "off|leave|empty", "off",
+     "Makes a milestone of a document that was edited when one of its clients leaves, or when the "
+     "last one does."},
+    {"milestone_count_max", TYPE_COUNT, AT(milestone_count_max), 1, 100000, NULL, "1000",
+     "Milestones of one document; above that, automatic ones replace the oldest of their kind, and "
+     "clients are refused."},
+    {"milestone_size_max", TYPE_SIZE, AT(milestone_size_max), KIB, 1024 * GIB, NULL, "512M",
+     "Bytes that the milestones of one document may take; above that, as with their number."},
     {"auth", TYPE_CHOICE, AT(auth), 0, 0, "anonymous|jwt", "anonymous",
      "Who may come: everybody, with every right (anonymous), or who has a token (jwt)."},
     {"jwt_secret_file", TYPE_PATHS, AT(jwt_secret_file), 0, 0, NULL, "",

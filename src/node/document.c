@@ -1,5 +1,6 @@
 /* The documents of a shard: their table, their sessions, and the effects that sessions ask for. */
 #include "base/hash.h"
+#include "node/admin.h"
 #include "node/server.h"
 #include "node/shard.h"
 
@@ -36,6 +37,7 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
     tp_link_init(&document->subscriptions);
     tp_link_init(&document->in_idle);
     tp_link_init(&document->in_waiting);
+    tp_link_init(&document->askers);
     tp_link_init(&document->in_to_link);
     tp_timer_init(&document->wake, woke);
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, shard->documents, document->key, key.size, (unsigned)hash,
@@ -44,6 +46,8 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
         document->session =
             tp_session_create(&shard->env, tp_slice_of(document->key, room_size),
                               tp_slice_of(document->key + room_size + 1, document->name_size));
+        if (tp_rpc_is_automatic(&shard->rpc_env))
+            document->rpc = tp_rpc_create(&shard->rpc_env, document->session);
         shard->counters.sessions_active++;
         shard->counters.sessions_opened++;
         tp_node_subscribe(document);
@@ -120,6 +124,7 @@ static void destroy(struct tp_document *document)
 void tp_document_abandon(struct tp_document *document)
 {
     document->subscription_count = 0;
+    tp_docs_forget(document);
     destroy(document);
 }
 
@@ -200,6 +205,12 @@ static void tell_audience(struct tp_member *member)
     member->document->untold -= member->audience_told == 0;
     member->audience_told = member->peer.audience;
     note(member, TP_LETTER_AUDIENCE, member->peer.audience);
+}
+
+static void tell_all(struct tp_document *document)
+{
+    TP_LIST_EACH(link, tp_session_peers(document->session))
+    tell_audience(TP_CONTAINER(link, struct tp_member, peer.link));
 }
 
 /* Who joined while the document was loading has an audience as soon as it is open, without a word
@@ -336,6 +347,10 @@ static void perform(struct tp_document *document, const struct tp_effect *effect
     case TP_EFFECT_COMPACT:
         tp_server_compact(shard, effect->number);
         break;
+    case TP_EFFECT_DELETED:
+        tell_all(document); /* who had it open hears nothing more */
+        tp_docs_deleted(document, effect->status);
+        break;
     case TP_EFFECT_END:
         document->ended = true;
         break;
@@ -391,7 +406,7 @@ static bool take(struct tp_document *document, struct tp_event *event, struct tp
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(document, event, THE_SESSION, soon);
-        if (!tp_rpc_minds(document->rpc))
+        if (!tp_rpc_minds(document->rpc, event->kind))
             return more;
         return take_step(document, event, THE_CALLS_AFTER, soon) || more;
     }
@@ -441,6 +456,10 @@ void tp_document_store_answered(void *context, struct tp_store_op *op)
     struct tp_document *document = op->route;
 
     tp_budget_stored(shard, op);
+    if (op->step == TP_STEP_ASK) {
+        tp_ask_stored(op);
+        return;
+    }
     document->inflight--;
     tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_STORED, .store_op = op});
     tp_budget_resume(shard);

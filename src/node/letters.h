@@ -43,7 +43,7 @@ enum tp_letter_kind {
     TP_LETTER_KEYS, /* the letter is heap memory: its reader frees it */
     TP_LETTER_POST, /* bytes: the stream's id, the holder, the body */
     TP_LETTER_POSTED,
-    TP_LETTER_ASK,
+    TP_LETTER_ASK, /* bytes: the key, or none */
     TP_LETTER_ANSWER,
     TP_LETTER_STOP,
     TP_LETTER_STOPPED,
@@ -69,11 +69,11 @@ struct tp_shard_letter {
     uint32_t class;       /* SEND, BROADCAST: enum tp_outbox_class */
     uint32_t dialect;     /* BROADCAST */
     uint32_t reason;      /* CLOSE: enum tp_close_reason */
-    bool behind;          /* READY */
+    bool behind;          /* READY; ANSWER: the document is open */
     uint8_t rights;       /* RIGHTS */
     struct tp_keys *keys; /* KEYS: the reader's from now on; NULL: nobody asks for any */
     struct tp_admin_token *admin_token; /* KEYS, to shard 0: as keys */
-    uint32_t outcome;                   /* POSTED */
+    uint32_t outcome;                   /* POSTED; ASK: enum tp_ask_kind; ANSWER: enum tp_status */
     uint32_t key_size;                  /* JOIN; POST: of the holder */
     uint32_t bytes_size;
     uint8_t bytes[];

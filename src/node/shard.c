@@ -286,10 +286,18 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                                          .random = &shard->random,
                                          .counters = &shard->counters,
                                          .limits = &shard->limits};
-    shard->rpc_env = (struct tp_rpc_env){.pool = &shard->pool,
-                                         .random = &shard->random,
-                                         .counters = &shard->counters,
-                                         .limits = &tp_rpc_limits_default};
+    shard->rpc_limits = tp_rpc_limits_default;
+    shard->rpc_limits.milestone_count_max = (uint32_t)shard->config->milestone_count_max;
+    shard->rpc_limits.milestone_size_max = shard->config->milestone_size_max;
+    shard->rpc_env = (struct tp_rpc_env){
+        .pool = &shard->pool,
+        .random = &shard->random,
+        .counters = &shard->counters,
+        .limits = &shard->rpc_limits,
+        .milestones = {.update_count = shard->config->milestone_updates,
+                       .interval_ms = shard->config->milestone_seconds * 1000,
+                       .event = shard->config->milestone_event},
+    };
 
     const struct tp_reactor_config reactor = {.entry_count = 1024,
                                               .buffer_count = 1024,

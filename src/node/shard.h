@@ -85,6 +85,7 @@ struct tp_shard {
     struct tp_counters counters;
     struct tp_session_limits limits;
     struct tp_session_env env;
+    struct tp_rpc_limits rpc_limits;
     struct tp_rpc_env rpc_env;
     struct tp_gate gate;
     struct tp_admin_token admin_token; /* of shard 0 */
@@ -222,6 +223,7 @@ struct tp_document {
     uint32_t untold;   /* owned: remote members whose shard knows no audience of theirs yet */
     uint32_t inflight; /* store and work operations that will be answered */
     bool handling, ended;
+    struct tp_link askers; /* who wants to know when it is deleted (docs.c) */
     uint32_t room_size, name_size;
     char key[]; /* room 00 document */
 };
@@ -318,6 +320,10 @@ void tp_document_work_answered(void *shard, struct tp_work_op *op);
 void tp_document_abandon(struct tp_document *document); /* at the very end */
 void tp_documents_told(struct tp_shard *shard, enum tp_told told);
 void tp_documents_trim(struct tp_shard *shard);
+
+/* docs.c - what operators ask about documents */
+void tp_docs_deleted(struct tp_document *document, enum tp_status status);
+void tp_docs_forget(struct tp_document *document); /* at the very end: nobody waits any more */
 
 /* subscribe.c - from a channel's message to the document's session, and back */
 void tp_subscription_said(struct tp_channel *channel, struct tp_message *message);

@@ -57,6 +57,7 @@ struct tp_rpc_call {
     const struct tp_rpc_method *method; /* NULL: unknown */
     enum tp_rpc_stage stage;
     tp_rpc_step *next;
+    tp_rpc_step *again;  /* for the method: where it goes on when somebody else was faster */
     tp_rpc_step *finish; /* NULL, or frees what `state` holds; no effects */
     void *state;         /* the method's own; tp_rpc_take */
 
@@ -65,6 +66,7 @@ struct tp_rpc_call {
     struct tp_slice user;      /* a copy; empty: not known */
     struct tp_message request; /* kept; its id is what is acked */
     bool is_part;
+    bool is_own; /* nobody asks: it is our own */
     bool has_turn;
     bool encrypted; /* flag of the answer: the request's, unless the method says otherwise */
     struct tp_slice request_id; /* of the answer: of the call or, for a part, of the stream */
@@ -131,7 +133,13 @@ struct tp_rpc {
     uint32_t call_count, inflight;
     uint64_t call_size;
     bool running[TP_RPC_TURN_COUNT]; /* a call of that turn is under way */
-    struct said *said;               /* what effects of the event at hand point to */
+    struct tp_rpc_automatic {
+        uint64_t seen_count;   /* of tp_session_facts.write_count */
+        uint64_t update_count; /* since the last one */
+        uint64_t last_ms;      /* when that was, or the first update; 0: not yet */
+        bool is_wanted, is_under_way;
+    } automatic;
+    struct said *said; /* what effects of the event at hand point to */
 };
 
 /* Zeroed memory that goes with the call. */
@@ -175,3 +183,16 @@ void tp_rpc_work(struct tp_rpc *rpc, struct tp_rpc_call *call, enum tp_work_kind
 /* Goes on when the peer has nothing left to send; not at all when it leaves before. */
 void tp_rpc_drained(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
                     struct tp_effects *out);
+/* The document's whole content. False: the call waits until it is in one piece, then `next` asks
+ * again; or it has ended, because it cannot be had. */
+bool tp_rpc_content(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
+                    struct tp_session_content *content, struct tp_effects *out);
+/* A call that nobody asked for. */
+void tp_rpc_start_own(struct tp_rpc *rpc, const struct tp_rpc_method *method, tp_rpc_step *finish);
+
+/* ---- automatic.c --------------------------------------------------------------------------------
+ */
+
+/* Something was written since it was looked at, or somebody leaves. */
+bool tp_rpc_is_due(const struct tp_rpc *rpc, bool somebody_left);
+void tp_rpc_automatic_look(struct tp_rpc *rpc, bool somebody_left);

@@ -9,6 +9,8 @@ const struct tp_rpc_limits tp_rpc_limits_default = {
     .call_per_peer_max = 64,
     .call_size_max = (uint64_t)32 << 20,
     .retry_ms = 250,
+    .milestone_count_max = 1000,
+    .milestone_size_max = (uint64_t)512 << 20,
 };
 
 /* What the end of an event needs: MORE. */
@@ -334,6 +336,23 @@ void tp_rpc_drained(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *n
     tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_NOTIFY, .peer = call->peer});
 }
 
+bool tp_rpc_content(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
+                    struct tp_session_content *content, struct tp_effects *out)
+{
+    TP_ASSERT(call->stage == TP_RPC_RUNNING);
+    switch (tp_session_content(rpc->session, content, out)) {
+    case TP_OK:
+        return true;
+    case TP_MORE:
+        call->stage = TP_RPC_FOLDING;
+        call->next = next;
+        return false;
+    default:
+        tp_rpc_fail(rpc, call, 503, "The document has no content now", out);
+        return false;
+    }
+}
+
 /* ---- running ------------------------------------------------------------------------------------
  */
 
@@ -371,7 +390,7 @@ static bool may(const struct tp_rpc_call *call)
 {
     const uint8_t needs = call->method == NULL ? TP_MAY_READ : call->method->needs;
 
-    return call->peer == NULL || (call->peer->rights & needs) == needs;
+    return call->is_own || (call->peer->rights & needs) == needs;
 }
 
 /* False: the call has to wait. */
@@ -406,11 +425,14 @@ static bool pump(struct tp_rpc *rpc, struct tp_effects *out)
     TP_LIST_EACH_SAFE(link, &rpc->calls)
     {
         struct tp_rpc_call *call = TP_CONTAINER(link, struct tp_rpc_call, link);
-        if (call->stage != TP_RPC_WAITING)
+        if (call->stage != TP_RPC_WAITING && call->stage != TP_RPC_FOLDING)
             continue;
         if (!tp_rpc_has_room(out, TP_RPC_EFFECT_ROOM))
             return false;
-        start(rpc, call, out);
+        if (call->stage == TP_RPC_FOLDING)
+            run(rpc, call, call->next, out);
+        else
+            start(rpc, call, out);
     }
     return true;
 }
@@ -461,6 +483,18 @@ static struct tp_rpc_call *create(struct tp_rpc *rpc, struct tp_peer *peer,
     rpc->call_count++;
     rpc->call_size += call->request.raw.size;
     return call;
+}
+
+void tp_rpc_start_own(struct tp_rpc *rpc, const struct tp_rpc_method *method, tp_rpc_step *finish)
+{
+    struct tp_rpc_call *call = tp_pool_take_zeroed(rpc->env->pool, sizeof *call);
+
+    call->is_own = true;
+    call->method = method;
+    call->finish = finish;
+    tp_link_init(&call->link);
+    tp_link_insert(&rpc->calls, &call->link);
+    rpc->call_count++;
 }
 
 static bool is_too_much(const struct tp_rpc *rpc, const struct tp_peer *peer)
@@ -617,14 +651,15 @@ void tp_rpc_handle(struct tp_rpc *rpc, const struct tp_event *event, struct tp_e
     settle(rpc, out);
 }
 
-bool tp_rpc_minds(const struct tp_rpc *rpc)
+bool tp_rpc_minds(const struct tp_rpc *rpc, enum tp_event_kind kind)
 {
-    return rpc != NULL && rpc->call_count > 0;
+    return rpc != NULL && (rpc->call_count > 0 || tp_rpc_is_due(rpc, kind == TP_EVENT_LEFT));
 }
 
 void tp_rpc_follow(struct tp_rpc *rpc, const struct tp_event *event, struct tp_effects *out)
 {
     begin(rpc, event, out);
+    tp_rpc_automatic_look(rpc, event->kind == TP_EVENT_LEFT);
     if (event->kind == TP_EVENT_LEFT)
         left(rpc, event->peer);
     else if (event->kind == TP_EVENT_READY)
@@ -677,7 +712,7 @@ void tp_rpc_check(const struct tp_rpc *rpc)
     {
         const struct tp_rpc_call *call = TP_CONTAINER(link, struct tp_rpc_call, link);
         TP_ASSERT(call->stage != TP_RPC_RUNNING && call->stage != TP_RPC_ENDED);
-        TP_ASSERT(call->peer != NULL || call->stage == TP_RPC_STORING ||
+        TP_ASSERT(call->peer != NULL || call->is_own || call->stage == TP_RPC_STORING ||
                   call->stage == TP_RPC_WORKING || call->stage == TP_RPC_FOLDING);
         inflight += call->stage == TP_RPC_STORING || call->stage == TP_RPC_WORKING;
         count++;

@@ -141,3 +141,27 @@ void tp_content_finish(struct tp_session *session)
     tp_buffer_finish(&session->sidecars);
     tp_state_vector_finish(&session->state_vector);
 }
+
+/* ---- for others ---------------------------------------------------------------------------------
+ */
+
+enum tp_status tp_session_content(struct tp_session *session, struct tp_session_content *out,
+                                  struct tp_effects *effects)
+{
+    if (session->stage != STAGE_OPEN)
+        return TP_ABSENT;
+    if (!tp_content_folded(session, session->version, effects))
+        return TP_MORE;
+    out->hold = tp_blob_ref(session->merged);
+    out->v1 = tp_buffer_slice(&session->merged->bytes);
+    out->sidecars = tp_buffer_growing(SIZE_MAX);
+    tp_buffer_append(&out->sidecars, session->sidecars.data, session->sidecars.size);
+    return TP_OK;
+}
+
+void tp_session_content_drop(struct tp_session_content *content)
+{
+    tp_blob_unref(content->hold);
+    tp_buffer_finish(&content->sidecars);
+    *content = (struct tp_session_content){0};
+}

@@ -254,8 +254,11 @@ struct tp_session {
     bool joining_other;            /* reopened: another node had created it */
     uint64_t sequence;             /* of the next log entry */
     uint64_t log_count, log_size;  /* since the base */
-    struct tp_buffer tombstone;    /* the names record that creation replaces */
-    struct tp_state_vector buried; /* what a deleted epoch held */
+    struct tp_buffer name_record;  /* as it is stored: what creation and deletion replace */
+    struct tp_state_vector buried; /* what deleted epochs held */
+    enum deletion { DELETION_NONE, DELETION_WANTED, DELETION_STORING } deletion;
+    bool mourning;      /* some peers are to be told that it was deleted */
+    bool was_encrypted; /* what was deleted */
     struct tp_store_op *read;
     struct tp_work_op *load;
     struct tp_slice *load_inputs;
@@ -329,6 +332,11 @@ bool tp_session_has_room(const struct tp_effects *out, uint32_t count);
 /* The document is of this mode, or of none yet. */
 bool tp_session_takes(const struct tp_session *session, bool encrypted);
 
+/* The audience of a peer that is no longer, or not yet, kept out. */
+uint8_t tp_session_audience(const struct tp_peer *peer);
+/* What is stored of the name; copied. Empty: nothing, or it is not known. */
+void tp_session_set_name_record(struct tp_session *session, struct tp_slice record);
+
 void *tp_session_take(struct tp_session *session, size_t size); /* zeroed */
 void tp_session_give(struct tp_session *session, void *piece, size_t size);
 
@@ -356,6 +364,7 @@ enum step {
     STEP_ROWS,
     STEP_APPEND,
     STEP_QUARANTINE,
+    STEP_BURIAL,
 };
 
 /* ---- opening.c ----------------------------------------------------------------------------------
@@ -384,6 +393,24 @@ void tp_queue_forget(struct tp_session *session, struct tp_peer *peer);
 bool tp_queue_is_empty(const struct tp_session *session);
 void tp_queue_check(const struct tp_session *session);
 void tp_queue_finish(struct tp_session *session);
+
+/* ---- burial.c -----------------------------------------------------------------------------------
+ */
+
+void tp_burial_want(struct tp_session *session, struct tp_effects *out);
+/* False: there is more to say than there was room for. */
+bool tp_burial_pump(struct tp_session *session, struct tp_effects *out);
+void tp_burial_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
+/* This client wrote in a deleted epoch: it is no other's, so whoever has something of it is old. */
+bool tp_burial_has(const struct tp_session *session, uint64_t client);
+/* The peer hears nothing of the document, and what it says does not count, until it begins anew. */
+void tp_burial_mark(struct tp_peer *peer);
+/* Marks it, and says why to `message`. */
+void tp_burial_refuse(struct tp_session *session, struct tp_peer *peer,
+                      const struct tp_message *message, struct tp_effects *out);
+/* A step 1. True: it comes from somebody of a deleted epoch, and is answered. */
+bool tp_burial_asks(struct tp_session *session, struct tp_peer *peer,
+                    const struct tp_message *message, struct tp_effects *out);
 
 /* ---- content.c ----------------------------------------------------------------------------------
  */

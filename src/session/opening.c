@@ -105,19 +105,22 @@ static void named(struct tp_session *session, struct tp_store_op *op, struct tp_
         tp_opening_fail(session);
         return;
     }
+    const enum tp_status status = tp_state_vector_decode(&session->buried, record.state_vector);
+    tp_session_set_name_record(session, op->rows[0].value);
     session->epoch = record.epoch;
     if (record.deleted) {
-        const struct tp_slice row = op->rows[0].value;
-        const enum tp_status status = tp_state_vector_decode(&session->buried, record.state_vector);
         session->epoch++;
-        session->tombstone = tp_buffer_growing(row.size);
-        tp_buffer_append(&session->tombstone, row.data, row.size);
         finish_read(session);
         session->sequence = 1;
         if (status == TP_OK)
             opened(session);
         else
             tp_opening_fail(session);
+        return;
+    }
+    if (status != TP_OK) {
+        finish_read(session);
+        tp_opening_fail(session);
         return;
     }
     session->number = record.number;
@@ -275,6 +278,6 @@ void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct
 void tp_opening_finish(struct tp_session *session)
 {
     TP_ASSERT(session->read == NULL && session->load == NULL);
-    tp_buffer_finish(&session->tombstone);
+    tp_buffer_finish(&session->name_record);
     tp_state_vector_finish(&session->buried);
 }

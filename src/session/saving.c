@@ -157,26 +157,31 @@ static void add_creation(struct tp_session *session, struct deed *deed)
 {
     const size_t name_size = session->room.size + 1 + session->document.size;
     struct tp_store_op *op = &deed->op;
+    struct tp_buffer buried = tp_buffer_growing(UINT32_MAX);
 
+    if (session->buried.count > 0)
+        tp_state_vector_encode(&session->buried, &buried);
     do
         session->number = tp_random_next(session->env->random);
-    while (session->number == 0);
+    while (session->number == 0 || session->number == UINT64_MAX); /* one is behind each */
     session->creating = true;
     tp_record_number_key(session->number, deed->number_key);
 
     /* room for all three, so that nothing moves any more */
     deed->rows = tp_buffer_growing(SIZE_MAX);
-    tp_buffer_reserve(&deed->rows, 2 * name_size + 256);
+    tp_buffer_reserve(&deed->rows, 2 * name_size + buried.size + 256);
     const enum tp_status status = tp_record_name_key(session->room, session->document, &deed->rows);
     TP_ASSERT(status == TP_OK);
     const struct tp_slice name = cut(&deed->rows, 0);
     const struct tp_name_record record = {.number = session->number,
                                           .epoch = session->epoch,
                                           .mode = session->mode,
-                                          .created_ms = session->wall_ms};
+                                          .created_ms = session->wall_ms,
+                                          .state_vector = tp_buffer_slice(&buried)};
     size_t from = deed->rows.size;
     tp_name_record_encode(&record, &deed->rows);
     const struct tp_slice value = cut(&deed->rows, from);
+    tp_buffer_finish(&buried);
     const struct tp_metadata_record metadata = {.name = name,
                                                 .epoch = session->epoch,
                                                 .mode = session->mode,
@@ -187,9 +192,9 @@ static void add_creation(struct tp_session *session, struct deed *deed)
 
     op->parts[0] =
         (struct tp_store_part){.kind = TP_PART_EXPECT_ABSENT, .table = TP_TABLE_NAMES, .key = name};
-    if (session->tombstone.size > 0) {
+    if (session->name_record.size > 0) { /* a tombstone */
         op->parts[0].kind = TP_PART_EXPECT_VALUE;
-        op->parts[0].value = tp_buffer_slice(&session->tombstone);
+        op->parts[0].value = tp_buffer_slice(&session->name_record);
     }
     op->parts[1] = (struct tp_store_part){
         .kind = TP_PART_PUT, .table = TP_TABLE_NAMES, .key = name, .value = value};
@@ -303,24 +308,15 @@ static bool is_known(struct tp_session *session, const struct findings *found,
 }
 
 /* True if it belongs to a deleted epoch of the document: it must not rise again. */
-static bool is_buried(const struct tp_session *session, const struct findings *found)
+static bool is_buried(const struct tp_session *session, const struct tp_peer *peer,
+                      const struct findings *found)
 {
-    for (size_t i = 0; i < found->range_count; i++)
-        if (found->ranges[i].from < tp_state_vector_get(&session->buried, found->ranges[i].client))
+    if (peer != NULL && peer->stale)
+        return true;
+    for (size_t i = 0; session->buried.count > 0 && i < found->range_count; i++)
+        if (tp_burial_has(session, found->ranges[i].client))
             return true;
     return false;
-}
-
-static void refuse_buried(struct tp_session *session, struct tp_peer *peer,
-                          const struct tp_message *message, struct tp_effects *out)
-{
-    session->env->counters->updates_refused++;
-    if (peer->dialect != TP_DIALECT_TELEPORTAL) {
-        tp_session_close(out, peer, TP_CLOSE_STALE_EPOCH);
-        return;
-    }
-    tp_replies_deny(session, peer, false, TP_SLICE("this document was deleted"), out);
-    tp_replies_ack(session, peer, message->id, out);
 }
 
 static struct tp_frame *convert(struct tp_session *session, struct tp_slice update,
@@ -459,9 +455,10 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
     } else if (!tp_session_takes(session, message->encrypted)) { /* decided while it was checked */
         if (peer != NULL && peer->dialect == TP_DIALECT_TELEPORTAL)
             tp_replies_mismatch(session, peer, message->encrypted, message->id, out);
-    } else if (is_buried(session, found)) {
+    } else if (is_buried(session, peer, found)) {
+        session->env->counters->updates_refused++;
         if (peer != NULL)
-            refuse_buried(session, peer, message, out);
+            tp_burial_refuse(session, peer, message, out);
     } else if (is_known(session, found, update)) {
         session->env->counters->updates_empty++;
         welcome(session, peer, message, out);
@@ -703,7 +700,7 @@ static void reopen(struct tp_session *session, struct deed *deed, struct tp_effe
     session->creating = false;
     session->joining_other = true;
     session->log_count = session->log_size = 0;
-    tp_buffer_finish(&session->tombstone);
+    tp_session_set_name_record(session, (struct tp_slice){0});
     tp_opening_start(session, out);
 }
 
@@ -733,7 +730,7 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
     if (creates) {
         session->creating = false;
         if (ok)
-            tp_buffer_finish(&session->tombstone);
+            tp_session_set_name_record(session, op->parts[1].value);
         else
             session->number = 0; /* the next one tries again */
     }

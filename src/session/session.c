@@ -30,6 +30,13 @@ const struct tp_session_limits tp_session_limits_default = {
 /* ---- memory -------------------------------------------------------------------------------------
  */
 
+void tp_session_set_name_record(struct tp_session *session, struct tp_slice record)
+{
+    tp_buffer_finish(&session->name_record);
+    session->name_record = tp_buffer_growing(tp_max(record.size, 1));
+    tp_buffer_append(&session->name_record, record.data, record.size);
+}
+
 void *tp_session_take(struct tp_session *session, size_t size)
 {
     return tp_pool_take_zeroed(session->env->pool, size);
@@ -185,9 +192,9 @@ void tp_session_doom(struct tp_session *session, enum tp_close_reason reason, bo
 /* ---- peers --------------------------------------------------------------------------------------
  */
 
-static uint8_t audience_of(const struct tp_peer *peer)
+uint8_t tp_session_audience(const struct tp_peer *peer)
 {
-    if (!(peer->rights & TP_MAY_READ)) /* it may write, and hears nothing of the others */
+    if (!(peer->rights & TP_MAY_READ) || peer->stale) /* it hears nothing of the others */
         return 0;
     switch (peer->dialect) {
     case TP_DIALECT_YWEBSOCKET:
@@ -215,7 +222,7 @@ static void greet(struct tp_session *session, struct tp_peer *peer, struct tp_ef
 {
     tp_link_remove(&peer->link);
     tp_link_insert(&session->peers, &peer->link);
-    peer->audience = audience_of(peer);
+    peer->audience = tp_session_audience(peer);
     if (peer->dialect == TP_DIALECT_TELEPORTAL)
         return;
     if (session->mode == TP_MODE_ENCRYPTED) {
@@ -252,8 +259,8 @@ static void left(struct tp_session *session, struct tp_peer *peer, struct tp_eff
 
 static bool is_open(const struct tp_session *session)
 {
-    return session->stage == STAGE_OPEN && tp_link_alone(&session->joining) &&
-           tp_link_alone(&session->held);
+    return session->stage == STAGE_OPEN && session->deletion == DELETION_NONE &&
+           tp_link_alone(&session->joining) && tp_link_alone(&session->held);
 }
 
 bool tp_session_takes(const struct tp_session *session, bool encrypted)
@@ -306,7 +313,8 @@ static void answer(struct tp_session *session, struct tp_peer *peer, struct tp_m
 
     switch (message->kind) {
     case TP_MESSAGE_SYNC_STEP_1:
-        tp_answers_ask(session, peer, message, out);
+        if (!tp_burial_asks(session, peer, message, out))
+            tp_answers_ask(session, peer, message, out);
         break;
     case TP_MESSAGE_SYNC_STEP_2:
     case TP_MESSAGE_UPDATE:
@@ -393,8 +401,10 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         tp_session_close(out, TP_CONTAINER(link, struct tp_peer, link), session->doom_reason);
     }
     if (!tp_roster_pump(session, out) || !tp_saving_pump(session, out) ||
-        !tp_replies_pump(session, out))
+        !tp_replies_pump(session, out) || !tp_burial_pump(session, out))
         return false;
+    if (session->deletion != DELETION_NONE)
+        return true;
     if (session->stage == STAGE_REFUSED) {
         return tp_queue_refuse(session, out);
     }
@@ -495,7 +505,7 @@ static void wake(struct tp_session *session, struct tp_effects *out)
 static bool is_over(const struct tp_session *session)
 {
     if (session->peer_count > 0 || session->inflight > 0 || session->deed_count > 0 ||
-        !tp_queue_is_empty(session))
+        session->deletion != DELETION_NONE || !tp_queue_is_empty(session))
         return false;
     return session->closing || session->stage == STAGE_REFUSED ||
            session->now_ns - session->empty_since_ns >= session->env->limits->grace_ns;
@@ -531,6 +541,8 @@ static void woke(struct tp_session *session, struct tp_effects *out)
     tp_guests_expire(session, out);
     if (session->now_ns >= session->passed_ns + session->env->limits->idle_ns)
         tp_passages_forget_idle(session, true);
+    if (session->deletion != DELETION_NONE)
+        return;
     if (session->stage == STAGE_OPEN && session->unsaved && session->now_ns >= session->repair_ns)
         tp_saving_repair(session, out);
     if (session->stage != STAGE_OPEN ||
@@ -541,11 +553,14 @@ static void woke(struct tp_session *session, struct tp_effects *out)
         tp_content_folded(session, session->version, out);
 }
 
-static void told(struct tp_session *session, enum tp_told told)
+static void told(struct tp_session *session, enum tp_told told, struct tp_effects *out)
 {
     switch (told) {
     case TP_TOLD_CLOSE:
         session->closing = true;
+        break;
+    case TP_TOLD_DELETE:
+        tp_burial_want(session, out);
         break;
     case TP_TOLD_TRIM:
         tp_content_forget_caches(session);
@@ -587,6 +602,8 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
     case TP_EVENT_STORED:
         if (event->store_op->step == STEP_NAMES || event->store_op->step == STEP_ROWS)
             tp_opening_read(session, event->store_op, out);
+        else if (event->store_op->step == STEP_BURIAL)
+            tp_burial_stored(session, event->store_op, out);
         else
             tp_saving_stored(session, event->store_op, out);
         break;
@@ -616,7 +633,7 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
         woke(session, out);
         break;
     case TP_EVENT_TOLD:
-        told(session, event->told);
+        told(session, event->told, out);
         break;
     case TP_EVENT_RIGHTS:
         rights_changed(session, event->peer, out);
@@ -702,7 +719,7 @@ void tp_session_check(const struct tp_session *session)
     TP_LIST_EACH(link, &session->peers)
     {
         const struct tp_peer *peer = TP_CONTAINER(link, struct tp_peer, link);
-        TP_ASSERT(peer->audience == audience_of(peer) || session->stage != STAGE_OPEN ||
+        TP_ASSERT(peer->audience == tp_session_audience(peer) || session->stage != STAGE_OPEN ||
                   peer->audience == 0);
         peers++;
     }
@@ -756,7 +773,7 @@ size_t tp_session_memory(const struct tp_session *session)
 {
     size_t size = tp_pool_class_size(sizeof *session + session->room.size + session->document.size);
 
-    size += session->tombstone.capacity;
+    size += session->name_record.capacity;
     size += session->held_size + session->held_count * sizeof(struct held);
     size += session->deed_size + session->deed_count * sizeof(struct deed);
     size += session->question_count * (sizeof(struct question) + sizeof(struct tp_work_op));

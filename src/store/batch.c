@@ -23,13 +23,15 @@ static const struct tp_store_part *nth_part(const struct tp_store_op *op, size_t
 
 static bool changes(const struct tp_store_part *part)
 {
-    return part->kind == TP_PART_PUT || part->kind == TP_PART_DELETE;
+    return part->kind == TP_PART_PUT || part->kind == TP_PART_DELETE ||
+           part->kind == TP_PART_DELETE_RANGE;
 }
 
-static bool expects(const struct tp_store_op *op)
+/* What it does depends on what is there. */
+static bool looks(const struct tp_store_op *op)
 {
     for (size_t nth = 0; nth < part_count(op); nth++)
-        if (!changes(nth_part(op, nth)))
+        if (!changes(nth_part(op, nth)) || nth_part(op, nth)->kind == TP_PART_DELETE_RANGE)
             return true;
     return false;
 }
@@ -94,6 +96,13 @@ static struct tp_batch_row *add_row(struct tp_batch *batch, enum tp_store_table 
                                                           .last_piece = NONE};
     batch->size += key.size;
     return &batch->rows[batch->row_count++];
+}
+
+static void set_range(struct tp_batch *batch, struct tp_batch_row *row, struct tp_slice to)
+{
+    TP_ASSERT(to.size > 0 && to.size <= TP_STORE_KEY_SIZE_MAX);
+    row->to = to;
+    batch->size += to.size;
 }
 
 static void add_piece(struct tp_batch *batch, struct tp_batch_row *row, struct tp_slice bytes)
@@ -204,9 +213,11 @@ void tp_batch_add(struct tp_batch *batch, const struct tp_store_op *op)
         if (!changes(part))
             continue;
         struct tp_batch_row *row =
-            add_row(batch, part->table, part->key, part->kind == TP_PART_DELETE);
+            add_row(batch, part->table, part->key, part->kind != TP_PART_PUT);
         if (part->kind == TP_PART_PUT)
             add_piece(batch, row, part->value);
+        else if (part->kind == TP_PART_DELETE_RANGE)
+            set_range(batch, row, part->value);
         touches_log |= part->table == TP_TABLE_LOG;
     }
     if (touches_log)
@@ -228,7 +239,7 @@ enum tp_status tp_batch_flush(struct tp_batch *batch, const struct tp_batch_sink
 enum tp_status tp_batch_take(struct tp_batch *batch, const struct tp_store_op *op,
                              const struct tp_batch_sink *sink)
 {
-    const bool conditional = expects(op);
+    const bool conditional = looks(op);
     enum tp_status status = TP_OK;
 
     if (conditional || tp_batch_is_full(batch))
@@ -274,7 +285,8 @@ void tp_batch_check(const struct tp_batch *batch)
         TP_ASSERT(row_size == row->size);
         TP_ASSERT(!row->is_delete || count == 0);
         piece_total += count;
-        size += row->key.size + row->size;
+        TP_ASSERT(row->is_delete || row->to.size == 0);
+        size += row->key.size + row->to.size + row->size;
     }
     TP_ASSERT(piece_total == batch->piece_count);
     TP_ASSERT(size == batch->size);

@@ -25,7 +25,8 @@ struct tp_batch_row {
     enum tp_store_table table;
     bool is_delete;
     struct tp_slice key;
-    size_t size;                       /* of all pieces, bytes */
+    struct tp_slice to; /* deletes all rows from `key` on and below this; empty: only `key` */
+    size_t size;        /* of all pieces, bytes */
     uint32_t first_piece, piece_count; /* a chain in pieces[] */
     uint32_t last_piece;
 };
@@ -83,7 +84,8 @@ struct tp_batch_sink {
 };
 
 /* Takes one operation into the commit. What waits is written first when it is full, or when `op`
- * expects something: it must see what came before it, and `sink` knows only what was written.
+ * expects something or deletes a range: it must see what came before it, and `sink` knows only what
+ * was written.
  * TP_DENIED: what is stored is not what `op` expects; nothing of it was added. Anything else comes
  * from the sink. */
 TP_MUST_CHECK enum tp_status tp_batch_take(struct tp_batch *batch, const struct tp_store_op *op,

@@ -23,6 +23,25 @@ struct tp_store {
     _Atomic bool held;
 };
 
+static bool is_below(struct tp_slice key, struct tp_slice end)
+{
+    const int order = memcmp(key.data, end.data, tp_min(key.size, end.size));
+
+    return order < 0 || (order == 0 && key.size < end.size);
+}
+
+static void delete_rows(struct tp_table *table, const struct tp_batch_row *row)
+{
+    const struct tp_table_row *at;
+
+    if (row->to.size == 0) {
+        tp_table_delete(table, row->key);
+        return;
+    }
+    while ((at = tp_table_seek(table, row->key)) != NULL && is_below(tp_table_row_key(at), row->to))
+        tp_table_delete(table, tp_table_row_key(at));
+}
+
 static enum tp_status write_rows(void *context, const struct tp_batch *batch)
 {
     struct tp_store *store = context;
@@ -32,7 +51,7 @@ static enum tp_status write_rows(void *context, const struct tp_batch *batch)
         struct tp_table *table = &store->tables[row->table];
 
         if (row->is_delete) {
-            tp_table_delete(table, row->key);
+            delete_rows(table, row);
             continue;
         }
         if (row->piece_count > store->piece_room) {
@@ -58,13 +77,6 @@ static enum tp_status get_row(void *context, enum tp_store_table table, struct t
         return TP_ABSENT;
     *value = tp_table_row_value(row);
     return TP_OK;
-}
-
-static bool is_below(struct tp_slice key, struct tp_slice end)
-{
-    const int order = memcmp(key.data, end.data, tp_min(key.size, end.size));
-
-    return order < 0 || (order == 0 && key.size < end.size);
 }
 
 static void read_rows(struct tp_store *store, struct tp_store_op *op)

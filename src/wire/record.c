@@ -13,6 +13,7 @@
 
 #define MODE_MASK 0x03u
 #define IS_DELETED 0x04u
+#define HAS_VECTOR 0x08u /* of earlier epochs; a tombstone has one always */
 
 static void put_big_endian(uint8_t *out, uint64_t value)
 {
@@ -134,14 +135,16 @@ void tp_name_record_encode(const struct tp_name_record *record, struct tp_buffer
 
     TP_ASSERT(record->number != 0);
     TP_ASSERT(is_mode(record->mode));
-    TP_ASSERT(record->deleted || record->state_vector.size == 0);
+    const bool has_vector = record->state_vector.size > 0 && !record->deleted;
+
     tp_record_number_key(record->number, number);
     tp_write_u8(out, TP_RECORD_NAME);
-    tp_write_u8(out, (uint8_t)(record->mode | (record->deleted ? IS_DELETED : 0)));
+    tp_write_u8(out, (uint8_t)(record->mode | (record->deleted ? IS_DELETED : 0) |
+                               (has_vector ? HAS_VECTOR : 0)));
     tp_buffer_append(out, number, sizeof number);
     write_number(out, record->epoch);
     write_number(out, record->created_ms);
-    if (record->deleted)
+    if (record->deleted || has_vector)
         tp_write_bytes(out, record->state_vector);
 }
 
@@ -159,7 +162,11 @@ enum tp_status tp_name_record_decode(struct tp_slice bytes, struct tp_name_recor
     record.deleted = flags & IS_DELETED;
     if (record.deleted)
         record.state_vector = read_slice(&in);
-    if (in.bad || tp_reader_left(&in) != 0 || (flags & ~(MODE_MASK | IS_DELETED)) != 0)
+    else
+        record.state_vector = read_optional(&in, flags & HAS_VECTOR);
+    if (in.bad || tp_reader_left(&in) != 0 ||
+        (flags & ~(MODE_MASK | IS_DELETED | HAS_VECTOR)) != 0 ||
+        (record.deleted && (flags & HAS_VECTOR)))
         return TP_MALFORMED;
     record.number = get_big_endian(number.data);
     if (record.number == 0 || !is_mode((uint8_t)record.mode))

@@ -287,7 +287,9 @@ static bool take(struct world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
+        return (tp_rpc_minds(world->rpc, event->kind) &&
+                take_step(world, event, THE_CALLS_AFTER)) ||
+               more;
     }
     return take_step(world, event, THE_CALLS) ||
            (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));

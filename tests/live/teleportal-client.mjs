@@ -336,6 +336,7 @@ export class TeleportalDocument extends EventEmitter {
         super();
         Object.assign(this, { connection, name, doc, presence });
         this.awareness = new awarenessProtocol.Awareness(doc);
+        this.setMaxListeners(0); // one for each call under way
         this.peers = new Map();
         this.pending = []; // updates that wait for the batch
         this.denied = null;
@@ -393,6 +394,7 @@ export class TeleportalDocument extends EventEmitter {
     }
 
     receive(message) {
+        if (message.type === 'rpc') this.emit('rpc', message);
         switch (message.kind) {
             case 'sync-step-1': {
                 const structure = Y.encodeStateAsUpdateV2(this.doc, message.vector.length === 0 ? undefined : message.vector);
@@ -450,6 +452,31 @@ export class TeleportalDocument extends EventEmitter {
             this.check();
             return this.isSynced;
         }, `document ${this.name} of client ${this.id} synced; in flight ${this.connection.inFlight.size}`, ms);
+    }
+
+    /** A remote call: resolves to {payload, parts, encrypted}, rejects with {status, details, payload}
+     *  (spec 03 section 1). Requests with equal bytes share their answer. */
+    call(method, payload = {}, { encrypted = false, ms = 30_000 } = {}) {
+        const id = this.connection.send({ type: 'rpc', document: this.name, encrypted, method, requestType: 0, payload: { method, ...payload } });
+        if (id === null) return Promise.reject(new Error('not connected'));
+        return new Promise((resolve, reject) => {
+            const parts = [];
+            const timer = setTimeout(() => done(reject, new Error(`${method}: no answer`)), ms);
+            const done = (settle, value) => {
+                clearTimeout(timer);
+                this.off('rpc', hear);
+                settle(value);
+            };
+            const hear = message => {
+                if (message.requestType === 0 || message.requestId !== id) return;
+                if (message.status !== undefined)
+                    return done(reject, Object.assign(new Error(`${method}: ${message.status} ${message.details}`), { status: message.status, details: message.details, payload: message.payload }));
+                const value = decoding.readAny(decoding.createDecoder(message.payload));
+                if (message.requestType === 1) parts.push(value);
+                else done(resolve, { payload: value, parts, encrypted: message.encrypted });
+            };
+            this.on('rpc', hear);
+        });
     }
 
     leave() {

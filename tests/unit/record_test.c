@@ -93,6 +93,12 @@ Test(record, a_name_record_comes_back_whole)
     cr_assert_eq(back.created_ms, 1790000000000);
     cr_assert(back.deleted);
     cr_assert(tp_slice_equal(back.state_vector, record.state_vector));
+    record.deleted = false;
+    bytes.size = 0;
+    tp_name_record_encode(&record, &bytes);
+    cr_assert_eq(tp_name_record_decode(tp_buffer_slice(&bytes), &back), TP_OK);
+    cr_assert(!back.deleted);
+    cr_assert(tp_slice_equal(back.state_vector, record.state_vector), "of epochs before");
     tp_buffer_finish(&bytes);
 }
 

@@ -1,6 +1,7 @@
 /* What the desk of remote calls promises, whatever the method (spec 03 section 1). */
 #include <criterion/criterion.h>
 
+#include "crdt/update.h"
 #include "rpc/call.h"
 #include "session_driver.h"
 #include "wire/any.h"
@@ -190,4 +191,186 @@ Test(rpc_args, wants_an_object_of_a_bounded_number_of_members)
                                          : "Invalid request: payload has too many members");
     }
     tp_buffer_finish(&many);
+}
+
+/* ---- calls under way ----------------------------------------------------------------------------
+ */
+
+#define LIST "\x76\x00"
+#define GET "\x76\x01\x0bmilestoneId\x77\x01x"
+/* {snapshot: the V2 update of client 1's "a"} */
+static struct tp_slice create_payload(void)
+{
+    static struct tp_buffer out;
+    struct tp_buffer v2 = tp_buffer_growing(1000);
+
+    cr_assert_eq(tp_update_convert(test_insert(1, 0, "a"), TP_UPDATE_V1, TP_UPDATE_V2, &v2), TP_OK);
+    out = tp_buffer_growing(1000);
+    tp_any_write_object(&out, 1);
+    tp_write_bytes(&out, TP_SLICE("snapshot"));
+    tp_any_write_bytes(&out, tp_buffer_slice(&v2));
+    tp_buffer_finish(&v2);
+    return tp_buffer_slice(&out);
+}
+
+Test(rpc, answers_calls_that_came_while_the_document_was_read_when_it_is_open)
+{
+    world.hold_store = true;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    call(&ann, "milestoneList", 0, TP_SLICE(LIST));
+    HEARS(&ann, "");
+
+    world.hold_store = false;
+    test_store_go(&world);
+
+    HEARS(&ann, "rpc 0 ");
+    HEARS(&ann, "ack 1");
+}
+
+Test(rpc, forgets_calls_whose_peer_leaves_before_they_begin)
+{
+    world.hold_store = true;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    call(&ann, "milestoneList", 0, TP_SLICE(LIST));
+
+    test_leave(&ann);
+
+    world.hold_store = false;
+    test_store_go(&world);
+    cr_assert(!tp_rpc_is_busy(world.rpc));
+}
+
+Test(rpc, writes_what_was_begun_although_its_peer_has_left)
+{
+    const struct tp_slice payload = create_payload();
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    world.hold_store = true;
+    call(&ann, "milestoneCreate", 0, payload);
+
+    test_leave(&ann);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_MILESTONES), 0);
+    world.hold_store = false;
+    test_store_go(&world);
+
+    cr_assert_eq(test_row_count(&world, TP_TABLE_MILESTONES), 2);
+    free((void *)payload.data);
+}
+
+Test(rpc, does_not_hold_up_edits_of_the_same_document)
+{
+    const struct tp_slice payload = create_payload();
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    test_deaf(&ann);
+    world.hold_work = true;
+    call(&ann, "milestoneCreate", 0, payload); /* its snapshot is being checked */
+
+    test_say_update(&ann, test_insert(1, 1, "b"));
+
+    HEARS(&ann, "ack 3");
+    world.hold_work = false;
+    test_work_go(&world);
+    HEARS(&ann, "rpc 0 ");
+    HEARS(&ann, "ack 2");
+    free((void *)payload.data);
+}
+
+Test(rpc, refuses_a_call_when_a_peer_has_too_many_under_way)
+{
+    world.rpc_limits.call_per_peer_max = 2;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    test_deaf(&ann);
+    world.hold_store = true;
+    call(&ann, "milestoneList", 0, TP_SLICE(LIST));
+    call(&ann, "milestoneList", 0, TP_SLICE(LIST));
+
+    call(&ann, "milestoneList", 0, TP_SLICE(LIST));
+
+    HEARS(&ann, "rpc 429 Too many calls at once");
+    world.hold_store = false;
+    test_store_go(&world);
+}
+
+Test(rpc, says_so_when_the_store_fails)
+{
+    const struct tp_slice payload = create_payload();
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    test_deaf(&ann);
+    world.store_status = TP_IO;
+
+    call(&ann, "milestoneCreate", 0, payload);
+
+    HEARS(&ann, "rpc 503 The store cannot be reached");
+    HEARS(&ann, "ack 2");
+    world.store_status = TP_OK;
+    free((void *)payload.data);
+}
+
+Test(rpc, checks_the_right_when_the_call_begins)
+{
+    const struct tp_slice payload = create_payload();
+    world.hold_store = true;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    call(&ann, "milestoneCreate", 0, payload);
+    ann.peer.rights = TP_MAY_READ;
+
+    world.hold_store = false;
+    test_store_go(&world);
+
+    HEARS(&ann, "rpc 403 Permission denied");
+    free((void *)payload.data);
+}
+
+Test(rpc, a_document_that_cannot_be_loaded_answers_calls_all_the_same)
+{
+    world.read_status = TP_IO;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+
+    call(&ann, "milestoneGet", 0, TP_SLICE(GET));
+
+    HEARS(&ann, "rpc 503 The document cannot be loaded");
+    HEARS(&ann, "ack 1");
+    world.read_status = TP_OK;
+}
+
+static void automatic(uint64_t update_count, uint64_t interval_ms)
+{
+    world.rpc_env.milestones.update_count = update_count;
+    world.rpc_env.milestones.interval_ms = interval_ms;
+    world.rpc = tp_rpc_create(&world.rpc_env, world.session);
+}
+
+Test(rpc, makes_milestones_by_count_and_by_time_and_none_at_rest)
+{
+    automatic(3, 60000);
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_step2(&ann, test_insert(2, 0, "first syncs do not count"));
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    test_say_update(&ann, test_insert(1, 1, "b"));
+    cr_assert_eq(test_row_count(&world, TP_TABLE_MILESTONES), 0);
+    test_say_update(&ann, test_insert(1, 2, "c"));
+    cr_assert_eq(world.counters.milestones_created, 1);
+
+    test_pass(&world, 61 * TEST_SECOND);
+    cr_assert_eq(world.counters.milestones_created, 1, "at rest there is none");
+    test_say_update(&ann, test_insert(1, 3, "d"));
+    cr_assert_eq(world.counters.milestones_created, 2);
+    cr_assert_eq(test_row_count(&world, TP_TABLE_MILESTONES), 4);
+}
+
+Test(rpc, an_automatic_milestone_that_the_store_refuses_is_not_the_last)
+{
+    automatic(1, 0);
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    cr_assert_eq(world.counters.milestones_created, 1);
+    world.read_status = TP_IO;
+    test_say_update(&ann, test_insert(1, 1, "b"));
+    cr_assert_eq(world.counters.milestones_created, 1);
+    world.read_status = TP_OK;
+    test_say_update(&ann, test_insert(1, 2, "c"));
+    cr_assert_eq(world.counters.milestones_created, 2);
 }

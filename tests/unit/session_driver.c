@@ -323,6 +323,18 @@ void test_put_row(struct test_world *world, enum tp_store_table table, struct tp
     world->row_count++;
 }
 
+static void drop_row(struct test_world *world, enum tp_store_table table, struct tp_slice key)
+{
+    struct test_row *row = find_row(world, table, key);
+
+    if (row == NULL)
+        return;
+    free((void *)row->key.data);
+    free((void *)row->value.data);
+    world->row_count--;
+    memmove(row, row + 1, (size_t)(world->rows + world->row_count - row) * sizeof *row);
+}
+
 size_t test_row_count(const struct test_world *world, enum tp_store_table table)
 {
     size_t count = 0;
@@ -377,6 +389,23 @@ static void read_rows(struct test_world *world, struct tp_store_op *op)
     op->status = world->read_status;
 }
 
+static void delete_rows(struct test_world *world, const struct tp_store_part *part)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < world->row_count; i++) {
+        const struct test_row row = world->rows[i];
+        if (row.table != part->table || compare(row.key, part->key) < 0 ||
+            compare(row.key, part->value) >= 0) {
+            world->rows[kept++] = row;
+            continue;
+        }
+        free((void *)row.key.data);
+        free((void *)row.value.data);
+    }
+    world->row_count = kept;
+}
+
 static enum tp_status write_rows(struct test_world *world, struct tp_store_op *op)
 {
     for (uint32_t i = 0; i < op->part_count; i++) {
@@ -395,7 +424,13 @@ static enum tp_status write_rows(struct test_world *world, struct tp_store_op *o
         const struct tp_store_part *part = &op->parts[i];
         if (part->kind == TP_PART_PUT)
             test_put_row(world, part->table, part->key, part->value);
+        else if (part->kind == TP_PART_DELETE)
+            drop_row(world, part->table, part->key);
         world->quarantine_count += part->table == TP_TABLE_QUARANTINE;
+    }
+    for (size_t i = 0; i < op->more_part_count; i++) {
+        cr_assert_eq(op->more_parts[i].kind, TP_PART_DELETE_RANGE);
+        delete_rows(world, &op->more_parts[i]);
     }
     if (op->verb == TP_STORE_APPEND) {
         struct tp_buffer value = tp_buffer_growing(SIZE_MAX);
@@ -495,6 +530,10 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
     case TP_EFFECT_COMPACT:
         world->compact_count++;
         break;
+    case TP_EFFECT_DELETED:
+        world->deleted_count++;
+        world->deleted_status = effect->status;
+        break;
     case TP_EFFECT_END:
         world->ended = true;
         break;
@@ -531,7 +570,9 @@ static bool take_event(struct test_world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc) && take_step(world, event, THE_CALLS_AFTER)) || more;
+        return (tp_rpc_minds(world->rpc, event->kind) &&
+                take_step(world, event, THE_CALLS_AFTER)) ||
+               more;
     }
     if (world->rpc == NULL)
         world->rpc = tp_rpc_create(&world->rpc_env, world->session);

@@ -63,6 +63,8 @@ struct test_world {
     struct tp_link stored, worked; /* answered when told to */
     uint32_t append_count, work_counts[8], compact_count, quarantine_count;
     bool ended;
+    uint32_t deleted_count;
+    enum tp_status deleted_status;
 };
 
 void test_world_init(struct test_world *world); /* opens no session: the first event does */

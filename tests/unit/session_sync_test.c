@@ -1067,32 +1067,3 @@ Test(session_sync, forgets_pieces_at_rest_and_readers_that_leave)
     test_pass(&world, 10 * TEST_SECOND);
     cr_assert_leq(tp_session_memory(world.session), before + 200);
 }
-
-Test(session_sync, does_not_let_a_deleted_document_rise_again)
-{
-    struct tp_buffer key = tp_buffer_growing(100), value = tp_buffer_growing(100);
-    const struct tp_name_record record = {.number = 5,
-                                          .epoch = 3,
-                                          .mode = TP_MODE_PLAIN,
-                                          .deleted = true,
-                                          .state_vector = test_state_vector(1, 3)};
-    cr_assert_eq(tp_record_name_key((struct tp_slice){0}, TP_SLICE("doc"), &key), TP_OK);
-    tp_name_record_encode(&record, &value);
-    test_put_row(&world, TP_TABLE_NAMES, tp_buffer_slice(&key), tp_buffer_slice(&value));
-    tp_buffer_finish(&key);
-    tp_buffer_finish(&value);
-    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
-    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
-
-    test_say_update(&ann, test_insert(1, 0, "abc"));
-    test_say_update(&bob, test_insert(2, 0, "new"));
-
-    HEARS(&ann, "step1");
-    HEARS(&ann, "close 13");
-    struct tp_name_record now;
-    cr_assert_eq(tp_name_record_decode(test_row_value(&world, TP_TABLE_NAMES, 0), &now), TP_OK);
-    cr_assert(!now.deleted);
-    cr_assert_eq(now.epoch, 4);
-    cr_assert_neq(now.number, 5);
-    cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 1);
-}

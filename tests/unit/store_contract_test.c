@@ -320,6 +320,62 @@ SENTENCE(puts_the_parts_of_an_append_with_it_or_refuses_both)
     assert_log_is(world, 5, TP_SLICE("one"));
 }
 
+SENTENCE(deletes_the_rows_of_a_range_and_no_others_all_or_nothing)
+{
+    static const char *const keys[] = {"a", "b", "b0", "bz", "c", "c0"};
+    static const bool stay[] = {true, false, false, false, true, true};
+    for (size_t nth = 0; nth < 6; nth++) {
+        struct tp_store_op put =
+            put_op(TP_TABLE_KEYS, tp_slice_of(keys[nth], strlen(keys[nth])), TP_SLICE("1"));
+        world_do(world, &put, 1);
+    }
+    struct tp_store_op other = put_op(TP_TABLE_FILES, TP_SLICE("b"), TP_SLICE("1"));
+    world_do(world, &other, 1);
+
+    struct tp_store_op refused = put_op(TP_TABLE_NAMES, TP_SLICE("n"), TP_SLICE("1"));
+    add_part(&refused, TP_PART_DELETE_RANGE, TP_TABLE_KEYS, TP_SLICE("b"), TP_SLICE("c"));
+    add_part(&refused, TP_PART_EXPECT_ABSENT, TP_TABLE_KEYS, TP_SLICE("a"), NOTHING);
+    world_do(world, &refused, 1);
+    cr_assert_eq(refused.status, TP_DENIED);
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("b"), TP_SLICE("1"));
+
+    /* What the same commit puts into the range before it goes, what it puts behind it stays. */
+    struct tp_store_op writes[] = {
+        put_op(TP_TABLE_KEYS, TP_SLICE("b1"), TP_SLICE("1")),
+        put_op(TP_TABLE_NAMES, TP_SLICE("n"), TP_SLICE("1")),
+        put_op(TP_TABLE_KEYS, TP_SLICE("b2"), TP_SLICE("1")),
+    };
+    add_part(&writes[1], TP_PART_DELETE_RANGE, TP_TABLE_KEYS, TP_SLICE("b"), TP_SLICE("c"));
+    world_do(world, writes, 3);
+
+    for (size_t nth = 0; nth < 6; nth++)
+        assert_value_is(world, TP_TABLE_KEYS, tp_slice_of(keys[nth], strlen(keys[nth])),
+                        stay[nth] ? TP_SLICE("1") : NOTHING);
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("b1"), NOTHING);
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("b2"), TP_SLICE("1"));
+    assert_value_is(world, TP_TABLE_FILES, TP_SLICE("b"), TP_SLICE("1"));
+    assert_value_is(world, TP_TABLE_NAMES, TP_SLICE("n"), TP_SLICE("1"));
+}
+
+SENTENCE(deletes_a_range_of_the_log_with_what_was_joined_in_it)
+{
+    uint8_t keys[4][16], from[16] = {0}, to[16] = {0};
+    struct tp_store_op ops[] = {append_op(keys[0], 5, 1, TP_SLICE("a")),
+                                append_op(keys[1], 6, 1, TP_SLICE("b")),
+                                {.verb = TP_STORE_WRITE},
+                                append_op(keys[2], 6, 2, TP_SLICE("c")),
+                                append_op(keys[3], 5, 2, TP_SLICE("d"))};
+    from[7] = 6;
+    to[7] = 7;
+    add_part(&ops[2], TP_PART_DELETE_RANGE, TP_TABLE_LOG, tp_slice_of(from, 8), tp_slice_of(to, 8));
+    tp_link_init(&ops[2].link);
+
+    world_do(world, ops, 5);
+
+    assert_log_is(world, 6, TP_SLICE("c"));
+    assert_log_is(world, 5, TP_SLICE("ad"));
+}
+
 SENTENCE(takes_more_parts_than_fit_into_the_operation)
 {
     enum { COUNT = 500 };

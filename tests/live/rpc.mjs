@@ -1,0 +1,203 @@
+// rpc.mjs - remote calls (spec 03), driven as applications do, over WebSocket.
+
+import assert from 'node:assert/strict';
+import * as Y from 'yjs';
+import { start, temporaryDirectory, until } from './harness.mjs';
+import { TeleportalConnection, sealedEnvelope } from './teleportal-client.mjs';
+import { Key, keyFile, withToken } from './tokens.mjs';
+
+const text = doc => doc.getText('text').toString();
+const refused = async (promise, status, details) => {
+    const error = await promise.then(() => assert.fail('was answered'), error => error);
+    assert.equal(error.status, status, error.message);
+    if (details !== undefined) assert.match(error.details, details);
+    return error;
+};
+
+export default async suite => {
+    const { cores } = suite.options;
+    const key = new Key('HS256');
+    const options = { cores, config: keyFile([key]).config };
+    const server = await start(options);
+    let names = 0;
+    const fresh = label => `${label}-${names++}`;
+
+    const connect = (user, access = { '*': 'read write' }, to = server) => {
+        const connection = new TeleportalConnection(withToken(to.teleportal, key.token({ user, room: 'r1', access })));
+        suite.after(() => connection.destroy());
+        return connection;
+    };
+    const open = async (user, name, { access, to } = {}) => {
+        const document = connect(user, access, to).open(name);
+        await document.synced();
+        return document;
+    };
+    const type = async (document, what, at = document.doc.getText('text').length) => {
+        document.doc.getText('text').insert(at, what);
+        document.flush();
+        await until(() => document.isSaved, 'saved');
+    };
+    const snapshotOf = document => Y.encodeStateAsUpdateV2(document.doc);
+
+    // ---- every call ---------------------------------------------------------------------------------
+    await suite.test('an unknown method is 501, and a wrong type 400 that names the field', async () => {
+        const alice = await open('alice', fresh('calls'));
+        await refused(alice.call('fly'), 501, /^Unknown RPC method: fly$/);
+        await refused(alice.call('milestoneGet'), 400, /milestoneId is missing/);
+        await refused(alice.call('milestoneGet', { milestoneId: 7 }), 400, /milestoneId must be a text/);
+        await refused(alice.call('milestoneCreate', { name: 'x', snapshot: 'no bytes' }), 400, /snapshot must be bytes/);
+        await refused(alice.call('milestoneList', { includeDeleted: 'yes' }), 400, /includeDeleted must be true or false/);
+        await refused(alice.call('milestoneList', { snapshotIds: [1] }), 400, /snapshotIds must hold texts/);
+        await refused(alice.call('milestoneUpdateName', { milestoneId: 'a', name: ['b'] }), 400, /name must be a text/);
+    });
+
+    // ---- milestones ---------------------------------------------------------------------------------
+    await suite.test('a milestone is made, listed, fetched, applied, renamed, deleted, restored', async () => {
+        const name = fresh('milestones');
+        const alice = await open('alice', name);
+        await type(alice, 'one');
+        const { payload: { milestone } } = await alice.call('milestoneCreate', { name: 'first', snapshot: snapshotOf(alice) });
+        assert.equal(milestone.name, 'first');
+        assert.equal(milestone.documentId, `r1/${name}`);
+        assert.deepEqual(milestone.createdBy, { type: 'user', id: 'alice' });
+        assert.ok(Math.abs(milestone.createdAt - Date.now()) < 60_000);
+        assert.match(milestone.id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+        await type(alice, ' two');
+        const second = (await alice.call('milestoneCreate', { name: undefined, snapshot: snapshotOf(alice) })).payload.milestone;
+        assert.equal(second.name, 'Version 2');
+
+        const bob = await open('bob', name);
+        const list = async options => (await bob.call('milestoneList', options)).payload.milestones;
+        assert.deepEqual(await list({ snapshotIds: [], includeDeleted: false }), [milestone, second]);
+
+        const got = await bob.call('milestoneGet', { milestoneId: milestone.id });
+        assert.equal(got.encrypted, false);
+        assert.equal(got.payload.milestoneId, milestone.id);
+        const doc = new Y.Doc();
+        Y.applyUpdateV2(doc, got.payload.snapshot);
+        assert.equal(text(doc), 'one');
+
+        const renamed = (await bob.call('milestoneUpdateName', { milestoneId: milestone.id, name: 'début' })).payload.milestone;
+        assert.deepEqual(renamed, { ...milestone, name: 'début' });
+        assert.deepEqual((await alice.call('milestoneDelete', { milestoneId: milestone.id })).payload, { milestoneId: milestone.id });
+        assert.deepEqual(await list(), [second]);
+        const [deleted] = await list({ includeDeleted: true });
+        assert.equal(deleted.lifecycleState, 'deleted');
+        assert.ok(deleted.deletedAt >= milestone.createdAt);
+        const error = await refused(bob.call('milestoneGet', { milestoneId: milestone.id }), 404, /^Milestone not found$/);
+        assert.deepEqual(error.payload, { milestoneId: milestone.id });
+
+        const restored = (await bob.call('milestoneRestore', { milestoneId: milestone.id })).payload.milestone;
+        assert.equal(restored.lifecycleState, 'active');
+        assert.equal(restored.deletedAt, undefined);
+        assert.deepEqual((await list()).map(m => m.id), [milestone.id, second.id]);
+
+        await alice.call('milestoneDelete', { milestoneId: milestone.id });
+        await alice.call('milestoneDelete', { milestoneId: milestone.id });
+        assert.deepEqual((await list({ includeDeleted: true })).map(m => m.id), [second.id]);
+        await refused(bob.call('milestoneRestore', { milestoneId: milestone.id }), 404);
+        await refused(bob.call('milestoneUpdateName', { milestoneId: 'nope', name: 'x' }), 404);
+        await alice.call('milestoneDelete', { milestoneId: milestone.id });
+    });
+
+    await suite.test('who may only read lists and fetches, and changes nothing', async () => {
+        const name = fresh('readers');
+        const alice = await open('alice', name);
+        await type(alice, 'text');
+        const { milestone } = (await alice.call('milestoneCreate', { snapshot: snapshotOf(alice) })).payload;
+        const reader = await open('reader', name, { access: { '*': 'read' } });
+        assert.equal((await reader.call('milestoneList')).payload.milestones.length, 1);
+        assert.equal((await reader.call('milestoneGet', { milestoneId: milestone.id })).payload.snapshot.length, snapshotOf(alice).length);
+        for (const [method, fields] of [['milestoneCreate', { snapshot: snapshotOf(alice) }], ['milestoneUpdateName', { milestoneId: milestone.id, name: 'mine' }],
+            ['milestoneDelete', { milestoneId: milestone.id }], ['milestoneRestore', { milestoneId: milestone.id }]])
+            await refused(reader.call(method, fields), 403, /^Permission denied$/);
+        assert.deepEqual((await alice.call('milestoneList')).payload.milestones, [milestone]);
+    });
+
+    await suite.test('what is no update is no snapshot, and an empty document has none', async () => {
+        const name = fresh('rubbish');
+        const alice = await open('alice', name);
+        assert.deepEqual((await alice.call('milestoneList')).payload, { milestones: [] });
+        await refused(alice.call('milestoneCreate', { snapshot: snapshotOf(alice) }), 409, /empty/);
+        await type(alice, 'text');
+        await refused(alice.call('milestoneCreate', { snapshot: Buffer.from('rubbish') }), 400, /snapshot is no update/);
+        await refused(alice.call('milestoneCreate', { snapshot: Buffer.alloc(0) }), 400, /snapshot is no update/);
+        assert.deepEqual((await alice.call('milestoneList')).payload, { milestones: [] });
+    });
+
+    await suite.test('milestones outlive the server, and a large one is checked off the core', async () => {
+        const data = temporaryDirectory();
+        let own = await start({ ...options, data });
+        suite.after(() => own.stop());
+        const name = fresh('large');
+        const alice = await open('alice', name, { to: own });
+        await type(alice, 'x'.repeat(300_000));
+        const { milestone } = (await alice.call('milestoneCreate', { name: 'large', snapshot: snapshotOf(alice) })).payload;
+        alice.connection.destroy();
+        await own.stop();
+        own = await start({ ...options, data });
+        const bob = await open('bob', name, { to: own });
+        assert.deepEqual((await bob.call('milestoneList')).payload.milestones, [milestone]);
+        const doc = new Y.Doc();
+        Y.applyUpdateV2(doc, (await bob.call('milestoneGet', { milestoneId: milestone.id })).payload.snapshot);
+        assert.equal(text(doc).length, 300_000);
+    });
+
+    await suite.test('milestones of an encrypted document are containers, and their answers say so', async () => {
+        const connection = connect('alice');
+        await until(() => connection.connected, 'connected');
+        const name = fresh('sealed');
+        const document = connection.open(name, { presence: false });
+        const doc = new Y.Doc();
+        doc.getText('text').insert(0, '\0\0\0');
+        const body = sealedEnvelope(Y.encodeStateAsUpdateV2(doc), [Buffer.from('ciphertext')]);
+        connection.send({ type: 'doc', kind: 'update', document: name, encrypted: true, body });
+        await until(() => document.isSaved, 'saved');
+        await refused(document.call('milestoneCreate', { snapshot: Y.encodeStateAsUpdateV2(doc) }, { encrypted: true }), 400, /container/);
+        const made = await document.call('milestoneCreate', { name: 'first', snapshot: body }, { encrypted: true });
+        assert.equal(made.encrypted, true);
+        const got = await document.call('milestoneGet', { milestoneId: made.payload.milestone.id });
+        assert.equal(got.encrypted, true);
+        assert.deepEqual(Buffer.from(got.payload.snapshot), Buffer.from(body));
+    });
+
+    await suite.test('twenty are made at once, each with a number of its own', async () => {
+        const alice = await open('alice', fresh('many'));
+        await type(alice, 'text');
+        const made = await Promise.all(Array.from({ length: 20 }, (_, i) => alice.call('milestoneCreate', { snapshot: snapshotOf(alice), nonce: i })));
+        assert.deepEqual(made.map(({ payload }) => payload.milestone.name), Array.from({ length: 20 }, (_, i) => `Version ${i + 1}`));
+    });
+
+    await suite.test('automatic milestones: by count, by time, when the last one leaves; a Y.Doc can take them', async () => {
+        const own = await start({ cores, config: { ...options.config, milestone_updates: 3, milestone_seconds: 1, milestone_event: 'empty', milestone_count_max: 3 } });
+        suite.after(() => own.stop());
+        const name = fresh('automatic');
+        const alice = await open('alice', name, { to: own });
+        const watcher = await open('bob', fresh('elsewhere'), { to: own });
+        const list = async from => (await from.call('milestoneList')).payload.milestones;
+        for (const word of ['a', 'b', 'c']) await type(alice, word);
+        const [first] = await until(async () => { const all = await list(alice); return all.length === 1 && all; }, 'one by count');
+        assert.equal(first.name, 'Milestone 1');
+        assert.deepEqual(first.createdBy, { type: 'system', id: 'auto' });
+        const doc = new Y.Doc();
+        Y.applyUpdateV2(doc, (await alice.call('milestoneGet', { milestoneId: first.id })).payload.snapshot);
+        assert.equal(text(doc), 'abc');
+
+        await new Promise(resolve => setTimeout(resolve, 1100));
+        await type(alice, 'd');
+        await until(async () => (await list(alice)).length === 2, 'one by time');
+        await type(alice, 'e');
+        alice.connection.destroy();
+        const bob = await open('bob', name, { to: own });
+        const all = await until(async () => { const now = await list(bob); return now.length === 3 && now; }, 'one when empty');
+        const last = new Y.Doc();
+        Y.applyUpdateV2(last, (await bob.call('milestoneGet', { milestoneId: all[2].id })).payload.snapshot);
+        assert.equal(text(last), 'abcde');
+
+        // At the limit the oldest automatic one makes room; clients are refused.
+        await refused(bob.call('milestoneCreate', { snapshot: snapshotOf(bob) }), 413);
+        for (const word of ['f', 'g', 'h']) await type(bob, word);
+        await until(async () => { const now = await list(bob); return now.length === 3 && now[0].id === all[1].id; }, 'the oldest made room');
+        assert.equal(watcher.isSynced, true);
+    });
+};
