@@ -68,6 +68,7 @@ void tp_session_destroy(struct tp_session *session);
 struct tp_session_facts {
     bool is_open;    /* loaded, and all that peers have said is in the content */
     bool is_refused; /* could not be loaded: it will be tried again */
+    bool is_ending;  /* it is being deleted */
     uint8_t mode;    /* enum tp_record_mode; 0: not decided */
     uint64_t number; /* 0: nothing is stored of it yet */
     uint64_t epoch;

@@ -23,7 +23,9 @@ enum tp_record_format {
     TP_RECORD_METADATA = 0x21,
     TP_RECORD_LOG_ENTRY = 0x31,
     TP_RECORD_BASE = 0x41,
-    TP_RECORD_MILESTONE = 0x51, /* what follows: rpc/milestones.c */
+    TP_RECORD_MILESTONE = 0x51,   /* what follows: rpc/milestones.c */
+    TP_RECORD_ATTRIBUTION = 0x61, /* crdt/attribution.h */
+    TP_RECORD_KEYS = 0x71,        /* rpc/keys.c */
 };
 
 enum tp_record_mode { TP_MODE_PLAIN = 1, TP_MODE_ENCRYPTED = 2 };
@@ -76,6 +78,9 @@ struct tp_metadata_record {
 /* TP_DENIED: NUL in a name, or longer than 1024 bytes, or no document name. */
 TP_MUST_CHECK enum tp_status tp_record_name_key(struct tp_slice room, struct tp_slice document,
                                                 struct tp_buffer *out);
+/* Of the key registry: room 00 document 00 epoch. The names are sound. */
+void tp_record_keys_key(struct tp_slice room, struct tp_slice document, uint64_t epoch,
+                        struct tp_buffer *out);
 TP_MUST_CHECK enum tp_status tp_record_name_key_decode(struct tp_slice key, struct tp_slice *room,
                                                        struct tp_slice *document);
 void tp_record_number_key(uint64_t number, uint8_t out[TP_RECORD_NUMBER_KEY_SIZE]);

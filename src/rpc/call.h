@@ -68,6 +68,7 @@ struct tp_rpc_call {
     bool is_part;
     bool is_own; /* nobody asks: it is our own */
     bool has_turn;
+    uint64_t epoch; /* of the document when it began: a deleted one is not written to any more */
     bool encrypted; /* flag of the answer: the request's, unless the method says otherwise */
     struct tp_slice request_id; /* of the answer: of the call or, for a part, of the stream */
     char id_text[16];
@@ -171,6 +172,10 @@ bool tp_rpc_broken(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_effec
 /* A part of the answer's stream to the peer, if it is there. Takes `payload`. The call goes on. */
 void tp_rpc_send_part(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_buffer *payload,
                       struct tp_effects *out);
+
+/* A request of the server's own to the other members, who ack it. Takes `payload`. */
+void tp_rpc_broadcast(struct tp_rpc *rpc, const struct tp_rpc_call *call, const char *method,
+                      struct tp_buffer *payload, struct tp_effects *out);
 
 /* Fill call->op.ranges and range_count, or parts, before. Keys and values stay until `next`. */
 void tp_rpc_read(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,

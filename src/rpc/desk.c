@@ -277,6 +277,21 @@ void tp_rpc_send_part(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_bu
     tp_buffer_finish(payload);
 }
 
+void tp_rpc_broadcast(struct tp_rpc *rpc, const struct tp_rpc_call *call, const char *method,
+                      struct tp_buffer *payload, struct tp_effects *out)
+{
+    struct said *said = say(rpc, strlen(method));
+    uint8_t *at = said->text;
+
+    said->message.kind = TP_MESSAGE_RPC;
+    said->message.rpc.method = put(&at, tp_slice_of(method, strlen(method)));
+    take_payload(said, payload);
+    tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_BROADCAST,
+                                          .peer = call->peer,
+                                          .audience = TP_AUDIENCE_TELEPORTAL,
+                                          .message = &said->message});
+}
+
 /* ---- waiting ------------------------------------------------------------------------------------
  */
 
@@ -304,7 +319,12 @@ void tp_rpc_read(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next
 void tp_rpc_write(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
                   struct tp_effects *out)
 {
-    submit(rpc, call, TP_STORE_WRITE, next, out);
+    const struct tp_session_facts facts = tp_session_facts(rpc->session);
+
+    if (facts.is_ending || facts.epoch != call->epoch)
+        tp_rpc_fail(rpc, call, 409, "The document was deleted", out);
+    else
+        submit(rpc, call, TP_STORE_WRITE, next, out);
 }
 
 void tp_rpc_work(struct tp_rpc *rpc, struct tp_rpc_call *call, enum tp_work_kind kind,
@@ -413,6 +433,7 @@ static bool start(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_effect
     const enum tp_rpc_turn turn = call->method->turn;
     if (!facts.is_open || (turn != TP_RPC_ANY_TIME && rpc->running[turn]))
         return false;
+    call->epoch = facts.epoch;
     call->has_turn = turn != TP_RPC_ANY_TIME;
     rpc->running[turn] = call->has_turn;
     run(rpc, call, call->is_part ? call->method->part : call->method->handle, out);

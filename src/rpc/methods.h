@@ -11,7 +11,12 @@
     X("milestoneUpdateName", TP_MAY_WRITE, TP_RPC_TURN_MILESTONES, tp_rpc_milestone_update_name, \
       NULL)                                                                                      \
     X("milestoneDelete", TP_MAY_WRITE, TP_RPC_TURN_MILESTONES, tp_rpc_milestone_delete, NULL)    \
-    X("milestoneRestore", TP_MAY_WRITE, TP_RPC_TURN_MILESTONES, tp_rpc_milestone_restore, NULL)
+    X("milestoneRestore", TP_MAY_WRITE, TP_RPC_TURN_MILESTONES, tp_rpc_milestone_restore, NULL)  \
+    X("keysGet", TP_MAY_READ, TP_RPC_ANY_TIME, tp_rpc_keys_get, NULL)                            \
+    X("keysMeta", TP_MAY_READ, TP_RPC_ANY_TIME, tp_rpc_keys_meta, NULL)                          \
+    X("keysSet", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_set, NULL)                          \
+    X("keysRevoke", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_revoke, NULL)                    \
+    X("keysRotate", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_rotate, NULL)
 
 #define TP_RPC_DECLARE(name, needs, turn, handle, part) tp_rpc_step handle;
 TP_RPC_METHODS(TP_RPC_DECLARE)

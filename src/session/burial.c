@@ -10,9 +10,8 @@
 #include "internal.h"
 
 /* Tables whose keys begin with the document's number. */
-static const enum tp_store_table tables[] = {TP_TABLE_METADATA, TP_TABLE_BASES,
-                                             TP_TABLE_LOG,      TP_TABLE_MILESTONES,
-                                             TP_TABLE_KEYS,     TP_TABLE_ATTRIBUTION};
+static const enum tp_store_table tables[] = {TP_TABLE_METADATA, TP_TABLE_BASES, TP_TABLE_LOG,
+                                             TP_TABLE_MILESTONES, TP_TABLE_ATTRIBUTION};
 #define DELETED TP_SLICE("this document was deleted")
 #define TABLE_COUNT (sizeof tables / sizeof *tables)
 
@@ -20,7 +19,7 @@ struct burial {
     struct tp_store_op op; /* first */
     struct tp_store_part parts[TABLE_COUNT];
     uint8_t from[TP_RECORD_NUMBER_KEY_SIZE], to[TP_RECORD_NUMBER_KEY_SIZE];
-    struct tp_buffer rows; /* key and tombstone */
+    struct tp_buffer rows; /* key, tombstone, key of the registry */
 };
 
 static void finish(struct tp_session *session, enum tp_status status, struct tp_effects *out)
@@ -57,6 +56,8 @@ static void submit(struct tp_session *session, struct tp_effects *out)
     const size_t key_size = burial->rows.size;
     tp_name_record_encode(&record, &burial->rows);
     tp_buffer_finish(&vector);
+    const size_t row_size = burial->rows.size;
+    tp_record_keys_key(session->room, session->document, session->epoch, &burial->rows);
     const struct tp_slice key = tp_slice_of(burial->rows.data, key_size);
 
     *op = (struct tp_store_op){.verb = TP_STORE_WRITE, .step = STEP_BURIAL, .owner = burial};
@@ -70,8 +71,12 @@ static void submit(struct tp_session *session, struct tp_effects *out)
         .kind = TP_PART_PUT,
         .table = TP_TABLE_NAMES,
         .key = key,
-        .value = tp_slice_of(burial->rows.data + key_size, burial->rows.size - key_size)};
-    op->part_count = 2;
+        .value = tp_slice_of(burial->rows.data + key_size, row_size - key_size)};
+    op->parts[2] = (struct tp_store_part){
+        .kind = TP_PART_DELETE,
+        .table = TP_TABLE_KEYS,
+        .key = tp_slice_of(burial->rows.data + row_size, burial->rows.size - row_size)};
+    op->part_count = 3;
     tp_record_number_key(session->number, burial->from);
     tp_record_number_key(session->number + 1, burial->to); /* numbers end one before the last */
     for (size_t i = 0; i < TABLE_COUNT; i++)

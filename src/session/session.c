@@ -800,6 +800,7 @@ size_t tp_session_memory(const struct tp_session *session)
 struct tp_session_facts tp_session_facts(const struct tp_session *session)
 {
     return (struct tp_session_facts){.is_open = is_open(session) && !session->creating,
+                                     .is_ending = session->deletion != DELETION_NONE,
                                      .is_refused = session->stage == STAGE_REFUSED,
                                      .mode = session->mode,
                                      .number = session->number,

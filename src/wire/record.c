@@ -90,6 +90,17 @@ enum tp_status tp_record_name_key(struct tp_slice room, struct tp_slice document
     return out->full ? TP_FULL : TP_OK;
 }
 
+void tp_record_keys_key(struct tp_slice room, struct tp_slice document, uint64_t epoch,
+                        struct tp_buffer *out)
+{
+    const enum tp_status status = tp_record_name_key(room, document, out);
+
+    TP_ASSERT(status == TP_OK);
+    tp_write_u8(out, 0);
+    tp_write_big_endian(out, epoch, 8);
+    TP_ASSERT(!out->full);
+}
+
 enum tp_status tp_record_name_key_decode(struct tp_slice key, struct tp_slice *room,
                                          struct tp_slice *document)
 {

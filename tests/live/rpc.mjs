@@ -1,12 +1,14 @@
 // rpc.mjs - remote calls (spec 03), driven as applications do, over WebSocket.
 
 import assert from 'node:assert/strict';
+import * as decoding from 'lib0/decoding';
 import * as Y from 'yjs';
 import { start, temporaryDirectory, until } from './harness.mjs';
 import { TeleportalConnection, sealedEnvelope } from './teleportal-client.mjs';
 import { Key, keyFile, withToken } from './tokens.mjs';
 
 const text = doc => doc.getText('text').toString();
+const anyOf = bytes => decoding.readAny(decoding.createDecoder(bytes));
 const refused = async (promise, status, details) => {
     const error = await promise.then(() => assert.fail('was answered'), error => error);
     assert.equal(error.status, status, error.message);
@@ -199,5 +201,86 @@ export default async suite => {
         for (const word of ['f', 'g', 'h']) await type(bob, word);
         await until(async () => { const now = await list(bob); return now.length === 3 && now[0].id === all[1].id; }, 'the oldest made room');
         assert.equal(watcher.isSynced, true);
+    });
+
+    // ---- keys ---------------------------------------------------------------------------------------
+    const wrapped = fill => Buffer.alloc(40, fill);
+    const entry = (userId, fill) => ({ userId, wrappedKey: wrapped(fill) });
+
+    await suite.test('keys are set, fetched, listed, revoked, rotated, before the document has content and after a restart', async () => {
+        const data = temporaryDirectory();
+        let own = await start({ ...options, data });
+        suite.after(() => own.stop());
+        const name = fresh('keys');
+        let alice = await open('alice', name, { to: own });
+        await refused(alice.call('keysGet'), 404, /^No wrapped key found for this user$/);
+        assert.deepEqual((await alice.call('keysMeta')).payload, { generation: 0, userIds: [] });
+        assert.deepEqual((await alice.call('keysSet', { entries: [entry('alice', 1), entry('bob', 2)] })).payload, { generation: 0 });
+        const bob = await open('bob', name, { to: own });
+        const eve = await open('eve', name, { to: own });
+        const got = (await bob.call('keysGet')).payload;
+        assert.deepEqual([Buffer.from(got.wrappedKey), got.generation], [wrapped(2), 0]);
+        await refused(eve.call('keysGet'), 404);
+        assert.deepEqual((await alice.call('keysSet', { entries: [entry('carol', 3), entry('bob', 4), entry('carol', 5)] })).payload, { generation: 0 });
+        assert.deepEqual((await alice.call('keysMeta')).payload.userIds, ['alice', 'bob', 'carol']);
+        assert.deepEqual(Buffer.from((await bob.call('keysGet')).payload.wrappedKey), wrapped(4));
+        assert.deepEqual((await alice.call('keysRevoke', { userIds: ['carol', 'nobody'] })).payload, { generation: 0 });
+        assert.deepEqual((await alice.call('keysMeta')).payload.userIds, ['alice', 'bob']);
+
+        // Everybody else in the room hears of a rotation, under the name they know the document by.
+        const heard = new Map([['alice', []], ['bob', []], ['eve', []]]);
+        for (const [user, document] of [['alice', alice], ['bob', bob], ['eve', eve]])
+            document.on('rpc', message => message.requestType === 0 && heard.get(user).push(message));
+        assert.deepEqual((await alice.call('keysRotate', { entries: [entry('alice', 6)], expectedGeneration: 0 })).payload, { generation: 1 });
+        await until(() => heard.get('bob').length === 1 && heard.get('eve').length === 1, 'keysRotated');
+        assert.equal(heard.get('alice').length, 0);
+        const told = heard.get('bob')[0];
+        assert.deepEqual([told.method, told.document, told.encrypted], ['keysRotated', name, false]);
+        assert.deepEqual(anyOf(told.payload), { generation: 1 });
+        await refused(bob.call('keysGet'), 404);
+        await refused(alice.call('keysRotate', { entries: [entry('alice', 7)], expectedGeneration: 0 }), 409,
+            /^Key rotation conflict: expected generation 0, but current is 1$/);
+
+        alice.connection.destroy();
+        await own.stop();
+        own = await start({ ...options, data });
+        alice = await open('alice', name, { to: own });
+        const kept = (await alice.call('keysGet')).payload;
+        assert.deepEqual([Buffer.from(kept.wrappedKey), kept.generation], [wrapped(6), 1]);
+    });
+
+    await suite.test('who may only read gets its key and changes none; wrong types are 400', async () => {
+        const name = fresh('keyring');
+        const alice = await open('alice', name);
+        await alice.call('keysSet', { entries: [entry('reader', 9)] });
+        const reader = await open('reader', name, { access: { '*': 'read' } });
+        assert.deepEqual(Buffer.from((await reader.call('keysGet')).payload.wrappedKey), wrapped(9));
+        await refused(reader.call('keysSet', { entries: [entry('reader', 1)] }), 403, /^Permission denied$/);
+        await refused(reader.call('keysRevoke', { userIds: ['alice'] }), 403);
+        await refused(reader.call('keysRotate', { entries: [], expectedGeneration: 0 }), 403);
+        await refused(alice.call('keysSet', { entries: 5 }), 400, /entries must be an array/);
+        await refused(alice.call('keysSet', { entries: [1] }), 400, /entries must hold objects/);
+        await refused(alice.call('keysSet', { entries: [{ userId: 'a', wrappedKey: 'text' }] }), 400, /wrappedKey must be bytes/);
+        await refused(alice.call('keysSet', { entries: [entry('', 1)] }), 400, /userId is empty/);
+        await refused(alice.call('keysRevoke', { userIds: [1] }), 400, /userIds must hold texts/);
+        await refused(alice.call('keysRotate', { entries: [], expectedGeneration: -1 }), 400, /expectedGeneration must be a whole number/);
+        assert.deepEqual((await alice.call('keysMeta')).payload, { generation: 0, userIds: ['reader'] });
+    });
+
+    await suite.test('a connection without a user has no key', async () => {
+        const open = await start({ cores });
+        suite.after(() => open.stop());
+        const connection = new TeleportalConnection(open.teleportal);
+        suite.after(() => connection.destroy());
+        const document = connection.open(fresh('nobody'));
+        await document.synced();
+        await refused(document.call('keysGet'), 401, /^userId required in message context$/);
+    });
+
+    await suite.test('of ten rotations at once one wins', async () => {
+        const documents = await Promise.all(Array.from({ length: 10 }, () => open('alice', 'rotated-at-once')));
+        const results = await Promise.allSettled(documents.map((document, i) => document.call('keysRotate', { entries: [entry('alice', i)], expectedGeneration: 0 })));
+        assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
+        assert.deepEqual([...new Set(results.filter(({ status }) => status === 'rejected').map(({ reason }) => reason.status))], [409]);
     });
 };

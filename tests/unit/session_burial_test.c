@@ -92,9 +92,12 @@ Test(session_burial, deletes_a_document_with_all_its_rows_and_tells_who_has_it_o
     uint8_t key[TP_RECORD_NUMBER_KEY_SIZE + 2] = {0};
     cr_assert_eq(tp_name_record_decode(test_row_value(&world, TP_TABLE_NAMES, 0), &record), TP_OK);
     tp_record_number_key(record.number, key);
-    for (enum tp_store_table table = TP_TABLE_MILESTONES; table <= TP_TABLE_KEYS; table++)
-        if (table == TP_TABLE_MILESTONES || table >= TP_TABLE_ATTRIBUTION)
-            test_put_row(&world, table, tp_slice_of(key, sizeof key), TP_SLICE("row"));
+    test_put_row(&world, TP_TABLE_MILESTONES, tp_slice_of(key, sizeof key), TP_SLICE("row"));
+    test_put_row(&world, TP_TABLE_ATTRIBUTION, tp_slice_of(key, sizeof key), TP_SLICE("row"));
+    struct tp_buffer keys = tp_buffer_growing(100);
+    tp_record_keys_key((struct tp_slice){0}, TP_SLICE("doc"), record.epoch, &keys);
+    test_put_row(&world, TP_TABLE_KEYS, tp_buffer_slice(&keys), TP_SLICE("row"));
+    tp_buffer_finish(&keys);
     test_deaf(&ann);
     test_deaf(&bob);
 
