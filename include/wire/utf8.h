@@ -15,6 +15,20 @@ struct tp_utf8 {
 /* Goes on with `bytes`. False: never UTF-8, whatever follows. */
 TP_MUST_CHECK bool tp_utf8_feed(struct tp_utf8 *state, struct tp_slice bytes);
 
+/* Bytes at the start that are ASCII: all of them, or fewer, in blocks of 32. Most text is. */
+static inline size_t tp_utf8_ascii(const uint8_t *data, size_t size)
+{
+    uint64_t words[4];
+    size_t at = 0;
+
+    for (; size - at >= sizeof words; at += sizeof words) {
+        memcpy(words, data + at, sizeof words);
+        if (((words[0] | words[1] | words[2] | words[3]) & UINT64_C(0x8080808080808080)) != 0)
+            break;
+    }
+    return at;
+}
+
 /* Does the text end at a character's end? */
 static inline bool tp_utf8_whole(const struct tp_utf8 *state)
 {

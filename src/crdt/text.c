@@ -1,6 +1,7 @@
 #include "crdt/text.h"
 
 #include "wire/reader.h"
+#include "wire/utf8.h"
 
 #define HIGH_BITS UINT64_C(0x8080808080808080)
 
@@ -12,6 +13,12 @@ static uint64_t load64(const uint8_t *at)
     return word;
 }
 
+/* How many bytes of the word have their high bit. */
+static uint64_t count_bytes(uint64_t word)
+{
+    return ((word & HIGH_BITS) >> 7) * UINT64_C(0x0101010101010101) >> 56;
+}
+
 /* One unit for each byte that starts a character, one more for each four-byte character. */
 static inline unsigned units_of_byte(uint8_t byte)
 {
@@ -20,16 +27,19 @@ static inline unsigned units_of_byte(uint8_t byte)
 
 uint64_t tp_text_units(const uint8_t *data, size_t size)
 {
-    uint64_t units = 0;
-    size_t at = 0;
+    size_t at = tp_utf8_ascii(data, size);
+    uint64_t units = at;
 
     for (; size - at >= 8; at += 8) {
-        if ((load64(data + at) & HIGH_BITS) == 0) {
-            units += 8;
+        const uint64_t word = load64(data + at);
+        if ((word & HIGH_BITS) == 0) {
+            const size_t more = tp_utf8_ascii(data + at + 8, size - at - 8);
+            at += more;
+            units += 8 + more;
             continue;
         }
-        for (size_t i = 0; i < 8; i++)
-            units += units_of_byte(data[at + i]);
+        units += 8 + count_bytes(word & word << 1 & word << 2 & word << 3) -
+                 count_bytes(word & ~(word << 1));
     }
     for (; at < size; at++)
         units += units_of_byte(data[at]);

@@ -1,3 +1,4 @@
+#include "wire/utf8.h"
 #include "wire/reader.h"
 
 /* One character above U+007F at `at`: its size in bytes, or 0 if it is not well formed. */
@@ -34,6 +35,7 @@ bool tp_utf8_valid(struct tp_slice text)
             memcpy(&word, at, 8);
             if ((word & UINT64_C(0x8080808080808080)) == 0) {
                 at += 8;
+                at += tp_utf8_ascii(at, (size_t)(end - at));
                 continue;
             }
         }

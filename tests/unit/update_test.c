@@ -2,6 +2,7 @@
 
 #include "crdt/state_vector.h"
 #include "crdt/update.h"
+#include "wire/writer.h"
 
 /* Client 7 wrote "ab" into the root "t" at clock 0, then "cd" behind it. */
 #define AB "\1\1\7\0\4\1\1t\2ab\0"
@@ -424,6 +425,50 @@ Test(update, report_has_one_hash_for_both_encodings)
 
     cr_assert_eq(v1.hash, v2.hash);
     tp_buffer_finish(&other);
+}
+
+/* ---- texts ------------------------------------------------------------------------------------*/
+
+/* An insert of `text` by client 7. */
+static void write_text(struct tp_buffer *out, struct tp_slice text)
+{
+    out->size = 0;
+    tp_write_raw(out, TP_SLICE("\1\1\7\0\4\1\1t"));
+    tp_write_bytes(out, text);
+    tp_write_u8(out, 0);
+}
+
+Test(update, counts_utf_16_units_wherever_wide_characters_stand)
+{
+    static const struct {
+        const char *bytes;
+        uint64_t units;
+    } wide[] = {{"\xc3\xa9", 1}, {"\xe2\x82\xac", 1}, {"\xf0\x9f\x98\x80", 2}};
+    uint8_t text[160];
+    struct tp_buffer out = tp_buffer_growing(SIZE_MAX);
+    struct tp_update_range range;
+    struct tp_update_info info;
+
+    for (size_t size = 1; size + 8 <= sizeof text; size += 1 + size / 16)
+        for (size_t at = 0; at <= size; at++)
+            for (size_t i = 0; i < 3; i++) {
+                const size_t bytes = strlen(wide[i].bytes);
+                memset(text, 'a', size + 2 * bytes);
+                memcpy(text + at, wide[i].bytes, bytes);
+                memcpy(text + size + bytes, wide[i].bytes, bytes);
+                write_text(&out, tp_slice_of(text, size + 2 * bytes));
+                cr_assert_eq(
+                    tp_update_validate(tp_buffer_slice(&out), TP_UPDATE_V1, NULL, &range, 1, &info),
+                    TP_OK);
+                cr_assert_eq(range.to, size + 2 * wide[i].units, "%zu of %zu", at, size);
+
+                text[at] = 0xff;
+                write_text(&out, tp_slice_of(text, size + 2 * bytes));
+                cr_assert_eq(
+                    tp_update_validate(tp_buffer_slice(&out), TP_UPDATE_V1, NULL, &range, 1, &info),
+                    TP_MALFORMED);
+            }
+    tp_buffer_finish(&out);
 }
 
 /* ---- pieces -----------------------------------------------------------------------------------*/
