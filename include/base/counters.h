@@ -19,6 +19,11 @@
     X(rpc_failed, counter, "RPC requests answered with an error")                              \
     X(rpc_refused, counter, "RPC requests refused: too many at once")                          \
     X(milestones_created, counter, "Milestones stored")                                        \
+    X(files_stored, counter, "Uploads completed")                                              \
+    X(files_deduplicated, counter, "Uploads completed whose content was there already")        \
+    X(files_downloaded, counter, "Downloads begun")                                            \
+    X(file_bytes_stored, counter, "Bytes of chunks stored")                                    \
+    X(file_bytes_sent, counter, "Bytes of chunks sent")                                        \
     X(messages_ack, counter, "Acknowledgements received")                                      \
     X(updates_accepted, counter, "Updates taken into documents")                               \
     X(updates_refused, counter, "Updates refused as malformed or not allowed")                 \

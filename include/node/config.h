@@ -57,6 +57,11 @@ struct tp_config {
     char cors_origins[TP_CONFIG_TEXT_SIZE]; /* between single blanks; "*": any; empty: none */
     uint64_t max_message_size;              /* bytes, as are the other sizes */
     uint64_t max_update_bytes;
+    uint64_t file_chunk_size;
+    uint64_t max_file_size;
+    uint64_t max_document_files_size; /* 0: any */
+    uint64_t max_unfinished_uploads;  /* per user */
+    uint64_t upload_expiry_seconds;
     uint64_t max_connections;             /* per core */
     uint64_t max_connections_per_address; /* per core; 0: any number */
     uint64_t max_handshakes_per_address;  /* per core and second; 0: any number */

@@ -99,6 +99,17 @@ struct tp_observed_compact {
     TP_OBSERVED_COMPACT(TP_OBSERVED_FIELD)
 };
 
+#define TP_OBSERVED_COLLECT(X)                                               \
+    X(uploads, counter, "Unfinished uploads given up")                       \
+    X(files, counter, "Files deleted, that no document refers to any more")  \
+    X(references, counter, "References to files that deleted documents had") \
+    X(chunks, counter, "Chunks of files deleted")                            \
+    X(sweeps, counter, "Times that every file and upload was looked at")
+
+struct tp_observed_collect {
+    TP_OBSERVED_COLLECT(TP_OBSERVED_FIELD)
+};
+
 struct tp_observed_process {
     uint64_t cpu_ms;          /* used so far, all threads */
     uint64_t resident_size;   /* bytes */
@@ -122,6 +133,7 @@ struct tp_observed {
     uint32_t shard_count;
     struct tp_observed_store store;
     struct tp_observed_compact compact;
+    struct tp_observed_collect collect;
     struct tp_observed_process process;
     uint64_t wall_ms; /* now */
     uint64_t uptime_ms;

@@ -32,6 +32,13 @@ struct tp_rpc_limits {
      * of its kind. */
     uint32_t milestone_count_max; /* of a document, deleted ones too */
     uint64_t milestone_size_max;  /* bytes of their snapshots */
+
+    /* files; what is above these is refused */
+    uint32_t file_chunk_size;         /* what clients cut files into, bytes */
+    uint32_t upload_count_max;        /* unfinished uploads of a user */
+    uint32_t download_per_peer_max;   /* under way at once */
+    uint64_t file_size_max;           /* bytes */
+    uint64_t document_files_size_max; /* bytes of all files of a document; 0: any number */
 };
 extern const struct tp_rpc_limits tp_rpc_limits_default;
 

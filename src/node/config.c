@@ -85,6 +85,18 @@ static const struct option options[] = {
     {"max_update_bytes", TYPE_SIZE, AT(max_update_bytes), KIB, GIB, NULL, "64M",
      "Largest Yjs update; a larger one is refused. y-websocket clients cannot split what they "
      "wrote offline."},
+    {"file_chunk_size", TYPE_SIZE, AT(file_chunk_size), 64, 4 * MIB, NULL, "1M",
+     "What Teleportal clients cut files into, with what encryption adds; never more than 2k below "
+     "max_message_size. Unfinished uploads begin anew when it is changed."},
+    {"max_file_size", TYPE_SIZE, AT(max_file_size), 0, 64 * GIB, NULL, "1G",
+     "Largest file that is taken, and 65536 chunks of it at most; a larger one is refused."},
+    {"max_document_files_size", TYPE_SIZE, AT(max_document_files_size), 0, 1024 * GIB, NULL, "64G",
+     "Bytes of all files of a document together; above that, uploads are refused. 0: any number."},
+    {"max_unfinished_uploads", TYPE_COUNT, AT(max_unfinished_uploads), 1, 4096, NULL, "64",
+     "Uploads that one user may have begun and not finished; without authentication, those of one "
+     "document."},
+    {"upload_expiry_seconds", TYPE_COUNT, AT(upload_expiry_seconds), 1, 31536000, NULL, "86400",
+     "How long an unfinished upload is kept after its last chunk has come."},
     {"max_connections", TYPE_COUNT, AT(max_connections), 1, 1000000, NULL, "20000",
      "Connections per core; above that, clients are told to come back later (503)."},
     {"max_connections_per_address", TYPE_COUNT, AT(max_connections_per_address), 0, 1000000, NULL,

@@ -10,6 +10,7 @@
 
 #include "net/tls.h"
 #include "node/admin.h"
+#include "node/collect.h"
 #include "node/compact.h"
 #include "node/cpus.h"
 #include "node/node_id.h"
@@ -47,7 +48,11 @@ struct tp_server {
     struct tp_work_pool *work;
     struct tp_compact compact;
     struct tp_watch watch;
-    uint64_t sweep_count; /* sweeps that had come to their end when shard 0 last asked */
+    struct tp_collect collect;
+    struct sweep {
+        uint64_t count; /* of sweeps that had come to their end when shard 0 last asked */
+        uint64_t next_ns;
+    } compact_sweep, collect_sweep;
     uint32_t first_store, first_worker, main_endpoint;
     uint64_t started_ms;
     char node_id[TP_NODE_ID_SIZE_MAX + 1];
@@ -80,6 +85,14 @@ static uint64_t clock_ns(void)
 
 /* ---- what shards ask ----------------------------------------------------------------------------
  */
+
+static uint64_t wall_ms(void)
+{
+    struct timespec wall;
+
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+}
 
 uint32_t tp_server_endpoint(const struct tp_server *server)
 {
@@ -128,17 +141,29 @@ void tp_server_compact(struct tp_shard *shard, uint64_t number)
     tp_compact_submit(&shard->server->compact, shard->work, number);
 }
 
+/* True: a step is due. When all has been looked at, the next sweep begins later. */
+static bool is_due(struct sweep *sweep, uint64_t count, uint64_t now_ns)
+{
+    const bool at_end = count != sweep->count;
+
+    if (now_ns < sweep->next_ns)
+        return false;
+    sweep->count = count;
+    sweep->next_ns = now_ns + (at_end ? SWEEP_REST_NS : SWEEP_STEP_NS);
+    return !at_end;
+}
+
 uint64_t tp_server_sweep(struct tp_shard *shard)
 {
     struct tp_server *server = shard->server;
-    const uint64_t count = atomic_load(&server->compact.sweep_count);
-    const bool at_end = count != server->sweep_count;
+    const uint64_t now_ns = tp_reactor_now_ns(shard->reactor);
 
     TP_ASSERT(shard->index == 0);
-    server->sweep_count = count;
-    if (!at_end)
+    if (is_due(&server->compact_sweep, atomic_load(&server->compact.sweep_count), now_ns))
         tp_compact_sweep_submit(&server->compact, shard->work);
-    return tp_reactor_now_ns(shard->reactor) + (at_end ? SWEEP_REST_NS : SWEEP_STEP_NS);
+    if (is_due(&server->collect_sweep, atomic_load(&server->collect.sweep_count), now_ns))
+        tp_collect_submit(&server->collect, shard->work);
+    return tp_min(server->compact_sweep.next_ns, server->collect_sweep.next_ns);
 }
 
 void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
@@ -147,7 +172,6 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
     struct tp_store_counts store = {0};
     struct tp_observed_shard *shards =
         tp_arena_take(&shard->arena, server->shard_count * sizeof *shards);
-    struct timespec wall;
 
     *out = (struct tp_observed){.node_id = server->node_id, .shards = shards};
     for (uint32_t i = 0; shards != NULL && i < server->shard_count; i++)
@@ -170,9 +194,14 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
                                      .conflicts = atomic_load(&server->compact.conflict_count),
                                      .failures = atomic_load(&server->compact.failed_count),
                                      .sweeps = atomic_load(&server->compact.sweep_count)};
+    out->collect =
+        (struct tp_observed_collect){.uploads = atomic_load(&server->collect.expired_count),
+                                     .files = atomic_load(&server->collect.file_count),
+                                     .references = atomic_load(&server->collect.reference_count),
+                                     .chunks = atomic_load(&server->collect.chunk_count),
+                                     .sweeps = atomic_load(&server->collect.sweep_count)};
     tp_observe_process(&out->process);
-    clock_gettime(CLOCK_REALTIME, &wall);
-    out->wall_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    out->wall_ms = wall_ms();
     out->uptime_ms = out->wall_ms - server->started_ms;
     tp_watch_observe(&server->watch, out);
     out->draining = __atomic_load_n(&server->draining, __ATOMIC_RELAXED);
@@ -578,6 +607,10 @@ static bool open_engine(struct tp_server *server, char *error, size_t error_size
                                       .shard_count = server->shard_count,
                                       .first_worker = server->first_worker,
                                       .thread_count = server->main_endpoint};
+    server->collect = (struct tp_collect){.backend = server->store_backend,
+                                          .store = server->store,
+                                          .expiry_ms = server->config.upload_expiry_seconds * 1000,
+                                          .wall_ms = wall_ms};
     server->work = tp_work_pool_create(server->post, server->first_worker, workers);
     if (server->work == NULL) {
         snprintf(error, error_size, "cannot start %u worker threads: %s", workers, strerror(errno));

@@ -268,12 +268,31 @@ static struct tp_net_limits net_limits(const struct tp_config *config)
     return limits;
 }
 
+static struct tp_rpc_limits rpc_limits(const struct tp_config *config)
+{
+    struct tp_rpc_limits limits = tp_rpc_limits_default;
+
+    /* A chunk must fit into a message, with what names it. */
+    limits.file_chunk_size = (uint32_t)config->file_chunk_size;
+    if (config->max_message_size < limits.file_chunk_size + TP_CHUNK_SLACK)
+        limits.file_chunk_size =
+            (uint32_t)tp_max(config->max_message_size, TP_CHUNK_SLACK + TP_CHUNK_SIZE_MIN) -
+            TP_CHUNK_SLACK;
+    limits.milestone_count_max = (uint32_t)config->milestone_count_max;
+    limits.milestone_size_max = config->milestone_size_max;
+    limits.file_size_max = config->max_file_size;
+    limits.document_files_size_max = config->max_document_files_size;
+    limits.upload_count_max = (uint32_t)config->max_unfinished_uploads;
+    return limits;
+}
+
 bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                    const struct tp_store_backend *store_backend, struct tp_store *store,
                    struct tp_work_pool *work, char *error, size_t error_size)
 {
     shard->store_backend = store_backend;
     shard->arena = (struct tp_arena){.base = aligned_alloc(16, ARENA_SIZE), .size = ARENA_SIZE};
+    shard->rpc_limits = rpc_limits(shard->config);
     shard->limits = tp_session_limits_default;
     shard->limits.grace_ns = shard->config->session_grace_seconds * UINT64_C(1000000000);
     shard->limits.update_size_max = shard->config->max_update_bytes;
@@ -286,9 +305,6 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                                          .random = &shard->random,
                                          .counters = &shard->counters,
                                          .limits = &shard->limits};
-    shard->rpc_limits = tp_rpc_limits_default;
-    shard->rpc_limits.milestone_count_max = (uint32_t)shard->config->milestone_count_max;
-    shard->rpc_limits.milestone_size_max = shard->config->milestone_size_max;
     shard->rpc_env = (struct tp_rpc_env){
         .pool = &shard->pool,
         .random = &shard->random,

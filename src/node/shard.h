@@ -41,6 +41,8 @@
 /* Above max_message_size: what is larger is refused by the transport, what is not gets a NACK (spec
  * 01 section 1.4). */
 #define TP_SIZE_SLACK (64u << 10)
+#define TP_CHUNK_SLACK (2u << 10) /* of a message: what is around a chunk of a file */
+#define TP_CHUNK_SIZE_MIN 64u
 
 struct tp_server;
 struct tp_document;

@@ -132,7 +132,9 @@ struct tp_rpc {
     uint64_t now_ns, wall_ms; /* of the event at hand */
     struct tp_link calls;     /* in the order in which they came */
     uint32_t call_count, inflight;
-    uint64_t call_size;
+    uint64_t call_size, part_size; /* bytes of their requests; of parts alone */
+    uint32_t part_count;
+    bool paused;                     /* somebody who sends parts is not read from */
     bool running[TP_RPC_TURN_COUNT]; /* a call of that turn is under way */
     struct tp_rpc_automatic {
         uint64_t seen_count;   /* of tp_session_facts.write_count */
@@ -141,6 +143,11 @@ struct tp_rpc {
         bool is_wanted, is_under_way;
     } automatic;
     struct said *said; /* what effects of the event at hand point to */
+
+    /* what is known of uploads (files.h) */
+    struct tp_link uploads;
+    uint32_t upload_count;
+    size_t upload_size;
 };
 
 /* Zeroed memory that goes with the call. */

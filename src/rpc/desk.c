@@ -1,7 +1,7 @@
 /* The calls of one document: who waits, who runs, what each is answered. */
 #include <stdio.h>
 
-#include "rpc/call.h"
+#include "rpc/files.h"
 #include "wire/teleportal.h"
 
 const struct tp_rpc_limits tp_rpc_limits_default = {
@@ -11,10 +11,20 @@ const struct tp_rpc_limits tp_rpc_limits_default = {
     .retry_ms = 250,
     .milestone_count_max = 1000,
     .milestone_size_max = (uint64_t)512 << 20,
+    .file_chunk_size = 1 << 20,
+    .upload_count_max = 64,
+    .download_per_peer_max = 16,
+    .file_size_max = (uint64_t)1 << 30,
+    .document_files_size_max = 0,
 };
 
-/* What the end of an event needs: MORE. */
-#define END_COUNT_MAX 1u
+/* Parts wait for the disk, and their senders are not read from meanwhile: these parts of the limits
+ * begin and end it. The rest is for what is on its way from another core. */
+#define PAUSE_SIZE_PART 4u
+#define PAUSE_COUNT_PART 2u /* of what one peer may have under way */
+
+/* What the end of an event needs: MORE, RESUME. */
+#define END_COUNT_MAX 2u
 static_assert(TP_RPC_EFFECT_ROOM + END_COUNT_MAX <= TP_EFFECT_COUNT_MAX, "one call always fits");
 static_assert(TP_TELEPORTAL_ID_SIZE == sizeof((struct tp_rpc_call *)0)->id_text, "an id's text");
 
@@ -158,6 +168,15 @@ static void take_payload(struct said *said, struct tp_buffer *payload)
     *payload = (struct tp_buffer){0};
 }
 
+/* Parts that are not done yet are more than `divisor`-th parts of what is too much. */
+static bool is_behind(const struct tp_rpc *rpc, uint32_t divisor)
+{
+    const struct tp_rpc_limits *limits = rpc->env->limits;
+
+    return rpc->part_size >= limits->call_size_max / (PAUSE_SIZE_PART * divisor) ||
+           rpc->part_count >= limits->call_per_peer_max / (PAUSE_COUNT_PART * divisor);
+}
+
 static void end(struct tp_rpc *rpc, struct tp_rpc_call *call)
 {
     struct tp_effects none = {0};
@@ -171,6 +190,8 @@ static void end(struct tp_rpc *rpc, struct tp_rpc_call *call)
     tp_link_remove(&call->link);
     rpc->call_count--;
     rpc->call_size -= call->request.raw.size;
+    rpc->part_count -= call->is_part;
+    rpc->part_size -= call->is_part ? call->request.raw.size : 0;
     call->stage = TP_RPC_ENDED; /* freed when its function has returned */
 }
 
@@ -204,6 +225,20 @@ void tp_rpc_reply(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_buffer
     end(rpc, call);
 }
 
+/* A part that was not taken must not look as if it had been (spec 03 section 3.3). `error` is said
+ * in the same event, and stays as long. */
+static void nack(struct tp_rpc *rpc, const struct tp_rpc_call *call, struct tp_slice error,
+                 struct tp_effects *out)
+{
+    struct said *said = say(rpc, 0);
+
+    said->message.kind = TP_MESSAGE_ACK;
+    said->message.ack.id = call->request.id;
+    said->message.ack.error = error;
+    rpc->env->counters->nacks_sent++;
+    send(out, call->peer, said);
+}
+
 void tp_rpc_fail_with(struct tp_rpc *rpc, struct tp_rpc_call *call, uint32_t status,
                       const char *details, const char *name, struct tp_slice value,
                       struct tp_effects *out)
@@ -221,7 +256,10 @@ void tp_rpc_fail_with(struct tp_rpc *rpc, struct tp_rpc_call *call, uint32_t sta
             take_payload(said, &payload);
         }
         send(out, call->peer, said);
-        ack(rpc, call->peer, call->request.id, 0, out);
+        if (call->is_part)
+            nack(rpc, call, said->message.rpc.details, out);
+        else
+            ack(rpc, call->peer, call->request.id, 0, out);
     }
     end(rpc, call);
 }
@@ -503,6 +541,8 @@ static struct tp_rpc_call *create(struct tp_rpc *rpc, struct tp_peer *peer,
     tp_link_insert(&rpc->calls, &call->link);
     rpc->call_count++;
     rpc->call_size += call->request.raw.size;
+    rpc->part_count += call->is_part;
+    rpc->part_size += call->is_part ? call->request.raw.size : 0;
     return call;
 }
 
@@ -558,6 +598,10 @@ static void said(struct tp_rpc *rpc, struct tp_peer *peer, struct tp_message *me
     if (refused) {
         rpc->env->counters->rpc_refused++;
         run(rpc, call, too_much, out);
+    }
+    if (is_part && is_behind(rpc, 1)) {
+        rpc->paused = true;
+        tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_PAUSE, .peer = peer});
     }
 }
 
@@ -657,6 +701,10 @@ static void settle(struct tp_rpc *rpc, struct tp_effects *out)
 {
     if (!pump(rpc, out))
         tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_MORE});
+    if (rpc->paused && !is_behind(rpc, 2)) {
+        rpc->paused = false;
+        tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_RESUME});
+    }
 }
 
 void tp_rpc_handle(struct tp_rpc *rpc, const struct tp_event *event, struct tp_effects *out)
@@ -698,6 +746,7 @@ struct tp_rpc *tp_rpc_create(const struct tp_rpc_env *env, struct tp_session *se
     rpc->env = env;
     rpc->session = session;
     tp_link_init(&rpc->calls);
+    tp_link_init(&rpc->uploads);
     return rpc;
 }
 
@@ -707,6 +756,7 @@ void tp_rpc_destroy(struct tp_rpc *rpc)
         return;
     TP_ASSERT(rpc->inflight == 0 && tp_link_alone(&rpc->calls));
     forget_said(rpc);
+    tp_uploads_finish(rpc);
     tp_pool_give(rpc->env->pool, rpc, sizeof *rpc);
 }
 
@@ -719,12 +769,13 @@ size_t tp_rpc_memory(const struct tp_rpc *rpc)
 {
     if (rpc == NULL)
         return 0;
-    return sizeof *rpc + rpc->call_count * sizeof(struct tp_rpc_call) + rpc->call_size;
+    return sizeof *rpc + rpc->call_count * sizeof(struct tp_rpc_call) + rpc->call_size +
+           rpc->upload_size;
 }
 
 void tp_rpc_check(const struct tp_rpc *rpc)
 {
-    uint32_t count = 0, inflight = 0;
+    uint32_t count = 0, inflight = 0, part_count = 0;
     uint64_t size = 0;
 
     if (rpc == NULL)
@@ -738,6 +789,8 @@ void tp_rpc_check(const struct tp_rpc *rpc)
         inflight += call->stage == TP_RPC_STORING || call->stage == TP_RPC_WORKING;
         count++;
         size += call->request.raw.size;
+        part_count += call->is_part;
     }
+    TP_ASSERT(rpc->part_count == part_count && rpc->part_size <= size);
     TP_ASSERT(count == rpc->call_count && inflight == rpc->inflight && size == rpc->call_size);
 }
