@@ -45,6 +45,7 @@ struct tp_peer {
                        * the peer the whole state; the session clears it */
     bool stale;       /* has what was deleted: hears nothing, and what it says does not count */
     bool told_denied; /* had its one auth message (spec 01 section 4.6) */
+    bool said_awareness; /* since it joined */
     uint64_t joined_ns;
     uint8_t nack_streak;            /* error NACKs in a row (spec 01 section 4.6, guard) */
     uint64_t nack_until_ns;         /* none before */

@@ -236,11 +236,10 @@ void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp
 
 enum verdict { IGNORED, ACCEPTED, CURED };
 
-/* From a client of another node: `peer` is NULL below, and the state nobody's. Two differences: who
- * is ours and said to be gone there, since it came from there to us, is cured, as its own client
- * would; and a state that went there may come back here with the clock that it had (`raised`). */
+/* From another node `peer` is NULL, and the state nobody's. Who is ours and said to be gone there,
+ * since it came from there to us, is cured, as its own client would. */
 static enum verdict judge(struct tp_session *session, struct tp_peer *peer,
-                          const struct tp_awareness_entry *entry)
+                          const struct tp_awareness_entry *entry, bool is_own)
 {
     const struct tp_session_limits *limits = session->env->limits;
     struct guest *guest = find(session, entry->client);
@@ -252,14 +251,15 @@ static enum verdict judge(struct tp_session *session, struct tp_peer *peer,
         tell_nodes(session, guest);
         return CURED;
     }
-    if (guest != NULL && guest->owner != NULL && guest->owner != peer) {
+    if (guest != NULL && guest->owner != NULL && guest->owner != peer &&
+        (peer != NULL || gone || entry->clock <= clock)) { /* a new state there: it went there */
         /* An echo of what we told it is ordinary; news about another is not (section 5, 3). */
         session->env->counters->awareness_ignored += entry->clock > clock;
         return IGNORED;
     }
-    if (peer != NULL && guest != NULL && guest->owner == NULL && guest->state_size > 0 && !gone &&
-        entry->clock == clock && peer->owned_count < limits->awareness_per_peer_max) {
-        own(guest, peer); /* another node's until now: everybody knows its state */
+    if (is_own && guest != NULL && guest->owner == NULL && guest->state_size > 0 && !gone &&
+        entry->clock == clock) {
+        own(guest, peer); /* came here from another node: everybody knows its state */
         return IGNORED;
     }
     const bool is_back = peer != NULL && guest != NULL && guest->state_size == 0 && !gone &&
@@ -304,7 +304,7 @@ static struct said *pick(struct tp_session *session, struct tp_slice update,
         if (verdicts[i] != wanted)
             continue;
         if (wanted == CURED)
-            entry.clock = find(session, entry.client)->clock;
+            entry = entry_of(find(session, entry.client));
         tp_awareness_write_entry(&batch.out, &entry);
     }
     return batch_end(session, &batch);
@@ -326,11 +326,18 @@ static bool take_in(struct tp_session *session, struct tp_peer *peer, struct tp_
     }
 
     const size_t entry_count = (size_t)walk.left;
+    /* What a client says first, and of one, is its own state; later it may repeat what it was told.
+     */
+    const bool is_own = peer != NULL && !peer->said_awareness && entry_count == 1;
     uint8_t *verdicts = tp_session_take(session, entry_count + 1);
+    if (peer != NULL)
+        peer->said_awareness = true;
     for (uint64_t i = 0; tp_awareness_next(&walk, &entry) == TP_OK; i++) {
-        verdicts[i] = (uint8_t)judge(session, peer, &entry);
+        verdicts[i] = (uint8_t)judge(session, peer, &entry, is_own);
         counts[verdicts[i]]++;
-        size += tp_awareness_entry_size(&entry) + TP_VARUINT_SIZE_MAX; /* for a cured clock */
+        size += tp_awareness_entry_size(&entry);
+        if (verdicts[i] == CURED) /* its clock, and its state, may be longer */
+            size += TP_VARUINT_SIZE_MAX + find(session, entry.client)->state_size;
     }
 
     if (counts[ACCEPTED] > 0 && counts[ACCEPTED] == entry_count) {

@@ -224,8 +224,8 @@ void tp_roster_left(struct tp_session *session, struct tp_peer *peer)
 /* Of people at other nodes, those whose join is not said yet. They are at the end. */
 static bool say_joins(struct tp_session *session, struct tp_effects *out)
 {
-    for (struct tp_link *link = session->roster.prev; session->untold_count > 0;
-         link = link->prev) {
+    for (struct tp_link *link = session->roster.next; session->untold_count > 0;
+         link = link->next) {
         struct attendee *attendee = TP_CONTAINER(link, struct attendee, link);
         if (!attendee->untold)
             continue;

@@ -539,6 +539,8 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
         break;
     case TP_EFFECT_PUBLISH:
     case TP_EFFECT_NOTE:
+        cr_assert_not_null(world->node_id, "there are no other nodes");
+        world->publish(world, effect);
         break;
     }
 }
@@ -633,6 +635,8 @@ void test_world_init(struct test_world *world)
 
 void test_world_open(struct test_world *world, const char *document)
 {
+    if (world->node_id != NULL)
+        world->env.node_id = tp_slice_of(world->node_id, strlen(world->node_id));
     world->session = tp_session_create(&world->env, (struct tp_slice){0},
                                        tp_slice_of(document, strlen(document)));
 }

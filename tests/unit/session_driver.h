@@ -65,6 +65,9 @@ struct test_world {
     bool ended;
     uint32_t deleted_count;
     enum tp_status deleted_status;
+    const char *node_id; /* set before it opens: a session with other nodes */
+    /* what it says to them: PUBLISH and NOTE */
+    void (*publish)(struct test_world *world, const struct tp_effect *effect);
 };
 
 void test_world_init(struct test_world *world); /* opens no session: the first event does */
