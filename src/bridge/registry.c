@@ -5,7 +5,8 @@
 
 #define BRIDGES(X) \
     X(loopback)    \
-    X(redis)
+    X(redis)       \
+    X(nats)
 
 #define DECLARE(name) extern const struct tp_bridge_kind tp_bridge_##name;
 #define ENTRY(name) &tp_bridge_##name,

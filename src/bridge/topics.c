@@ -18,6 +18,7 @@ struct tp_topic *tp_topics_add(struct tp_topics *topics, struct tp_slice text, b
         topic = calloc(1, sizeof *topic + text.size);
         TP_ASSERT(topic != NULL && text.size > 0);
         topic->size = text.size;
+        tp_link_init(&topic->pending);
         memcpy(topic->text, text.data, text.size);
         HASH_ADD_KEYPTR(hh, topics->all, topic->text, topic->size, topic);
         topics->count++;
@@ -30,6 +31,7 @@ static void forget(struct tp_topics *topics, struct tp_topic *topic)
 {
     topics->lost_count -= topic->lost;
     topics->count--;
+    tp_link_remove(&topic->pending);
     HASH_DEL(topics->all, topic);
     free(topic);
 }

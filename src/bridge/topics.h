@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/hash.h"
+#include "base/list.h"
 #ifndef HASH_FUNCTION
 #define HASH_FUNCTION(key, size, hash) (hash) = (unsigned)tp_hash64(tp_slice_of((key), (size)))
 #endif
@@ -11,6 +12,10 @@ struct tp_topic {
     UT_hash_handle hh;
     uint32_t uses;
     bool lost; /* a publication on it could not go out */
+    /* for bridges whose broker confirms no subscription by name */
+    uint64_t number;        /* what the broker knows it by */
+    uint64_t after;         /* linked when the broker has answered that many times */
+    struct tp_link pending; /* until then */
     size_t size;
     uint8_t text[];
 };

@@ -193,7 +193,9 @@ static const struct option options[] = {
      "How long a stopping server says that it is not ready and still takes new clients, so that "
      "balancers notice first."},
     {"bridge", TYPE_SECRET, AT(bridge), 0, 0, NULL, "none",
-     "How to reach the other nodes of a cluster: none, or redis://[[USER]:PASSWORD@]HOST[:PORT]."},
+     "How to reach the other nodes of a cluster: none, or redis://[[USER]:PASSWORD@]HOST[:PORT], "
+     "or "
+     "nats://[USER:PASSWORD@]HOST[:PORT]."},
     {"node_id", TYPE_WORD, AT(node_id), 0, 0, NULL, "",
      "What the other nodes of a cluster know this one by, unique among them: letters, digits, `.`, "
      "`-` and `_`, at most 64. Empty: one is made, and kept in the data directory."},
@@ -866,7 +868,8 @@ static bool check_cluster(struct tp_config *config)
     if (config->bridge[0] == '\0')
         strcpy(config->bridge, "none");
     if (strcmp(config->bridge, "none") != 0 && tp_bridge_find(config->bridge) == NULL)
-        return refuse(config, "option bridge takes none or a location like redis://HOST:PORT, and "
+        return refuse(config, "option bridge takes none or a location like redis://HOST:PORT or "
+                              "nats://HOST:PORT, and "
                               "this is neither");
     if (!tp_node_id_valid(config->node_id))
         return refuse(config,

@@ -4,7 +4,7 @@
 // node go on, and afterwards everybody has everything, in every node's store.
 
 import assert from 'node:assert/strict';
-import { Redis, connected, metric, startNode } from './cluster.mjs';
+import { Nats, Redis, connected, metric, startNode } from './cluster.mjs';
 import { disagreement, edits } from './edits.mjs';
 import { removeDirectory, sleep, start, temporaryDirectory, until } from './harness.mjs';
 import { TeleportalConnection } from './teleportal-client.mjs';
@@ -12,9 +12,16 @@ import { TRaw, announce, syncStep1 } from './traw.mjs';
 import * as y from './yclient.mjs';
 
 export default async suite => {
+    await behind(suite, Redis);
+    await behind(suite, Nats);
+};
+
+async function behind(suite, Broker) {
     const { cores } = suite.options;
     const random = suite.random;
-    const broker = await Redis.start();
+    const isRedis = Broker === Redis;
+    const broker = await Broker.start();
+    const test = (sentence, ...rest) => suite.test(`${Broker.name}: ${sentence}`, ...rest);
     const datas = [0, 1, 2].map(() => temporaryDirectory('node'));
     const nodes = [];
     for (const i of [0, 1, 2]) nodes.push(await startNode(broker, `node-${i}`, { cores, data: datas[i] }));
@@ -44,7 +51,7 @@ export default async suite => {
     const sum = async name => (await Promise.all(nodes.map(node => metric(node, `teleportald_${name}`)))).reduce((a, b) => a + b);
     const text = client => client.doc.getText('text').toString();
 
-    await suite.test('clients of both kinds on three nodes edit several documents and agree', async () => {
+    await test('clients of both kinds on three nodes edit several documents and agree', async () => {
         const documents = [0, 1, 2].map(() => spread(fresh('edit'), 6));
         for (const clients of documents) await synced(clients);
         for (let round = 0; round < 25; round++) {
@@ -54,35 +61,36 @@ export default async suite => {
         for (const clients of documents) await agreeing(clients);
     }, { seconds: 120 });
 
-    await suite.test('an update is published once, and what was heard never again', async () => {
+    await test('an update is published once, and what was heard never again', async () => {
         const clients = spread(fresh('once'), 6);
         await synced(clients);
         await sleep(500); // questions of new documents
         clients[0].doc.getText('text').insert(0, 'first');
         await agreeing(clients);
         await sleep(3500); // digests
-        const before = await broker.publishes();
+        const published = () => (isRedis ? broker.publishes() : sum('bridge_published_total'));
+        const before = await published();
         for (let i = 0; i < 50; i++) {
             clients[i % 6].doc.getText('text').insert(0, `${i} `);
             await until(() => clients.every(client => text(client).includes(`${i} `)), 'all have it');
         }
-        assert.equal(await broker.publishes() - before, 50);
+        assert.equal(await published() - before, 50);
         for (const node of nodes) assert.equal(await metric(node, 'teleportald_bridge_gaps_total'), 0);
     }, { seconds: 120 });
 
-    await suite.test('a node hears only of documents that somebody there has open', async () => {
+    await test('a node hears only of documents that somebody there has open', async () => {
         const [here, there] = [fresh('here'), fresh('there')];
         const a = joinY(nodes[0], here), b = joinY(nodes[1], there);
         await synced([a, b]);
         await sleep(500);
         const before = await metric(nodes[1], 'teleportald_bridge_heard_total');
         for (let i = 0; i < 20; i++) a.doc.getText('text').insert(0, 'x');
-        await until(async () => (await broker.command('PUBSUB', 'NUMSUB', `document/${here}`)).includes(':1'), 'subscribed once');
+        if (isRedis) await until(async () => (await broker.command('PUBSUB', 'NUMSUB', `document/${here}`)).includes(':1'), 'subscribed once');
         await sleep(300);
         assert.equal(await metric(nodes[1], 'teleportald_bridge_heard_total'), before);
     });
 
-    await suite.test('a document is what it is on the others when it is opened on one more node', async () => {
+    await test('a document is what it is on the others when it is opened on one more node', async () => {
         const name = fresh('late');
         const a = joinY(nodes[0], name);
         await synced([a]);
@@ -91,7 +99,7 @@ export default async suite => {
         await agreeing([a, b, c]);
     });
 
-    await suite.test('everybody is seen from everywhere, at once by who comes, and gone at once when gone', async () => {
+    await test('everybody is seen from everywhere, at once by who comes, and gone at once when gone', async () => {
         const name = fresh('presence');
         const [a, b] = [joinY(nodes[0], name), joinT(nodes[1], name)];
         await synced([a, b]);
@@ -105,7 +113,7 @@ export default async suite => {
         await until(() => !states(b).has(a.doc.clientID) && !states(c).has(a.doc.clientID), 'a is gone', 5000);
     });
 
-    await suite.test('Teleportal clients are told who joins and leaves on other nodes', async () => {
+    await test('Teleportal clients are told who joins and leaves on other nodes', async () => {
         const name = fresh('roster');
         const open = async node => {
             const raw = await TRaw.open(node.teleportal);
@@ -133,7 +141,22 @@ export default async suite => {
         await Promise.all([next(b, 'leave', 7), next(c, 'leave', 7)]);
     });
 
-    await suite.test('the broker is killed and comes back: nobody notices, and all agree', async () => {
+    await test('a document whose name is a wildcard of the broker is that document alone', async () => {
+        const name = fresh('wild');
+        const [wild, other] = [[0, 1].map(i => joinY(nodes[i], `${name}.>`)), [0, 1].map(i => joinY(nodes[i], `${name}.x`))];
+        await synced([...wild, ...other]);
+        wild[0].doc.getText('text').insert(0, 'wild');
+        other[0].doc.getText('text').insert(0, 'other');
+        await agreeing(wild);
+        await agreeing(other);
+        assert.deepEqual([text(wild[1]), text(other[1])], ['wild', 'other']);
+        const blank = [0, 1].map(i => joinT(nodes[i], `${name} with blanks . and * ..`));
+        await synced(blank);
+        blank[0].doc.getText('text').insert(0, 'blank');
+        await agreeing(blank);
+    });
+
+    await test('the broker is killed and comes back: nobody notices, and all agree', async () => {
         const clients = spread(fresh('kill'), 6);
         await synced(clients);
         for (const { doc } of clients) edits(doc, random, 2);
@@ -143,13 +166,13 @@ export default async suite => {
             for (const { doc } of clients) edits(doc, random, 2);
             for (const at of [0, 1, 2]) await agreeing([clients[at], clients[at + 3]], 5000);
         }
-        const again = await Redis.start(broker.port);
+        const again = await Broker.start(broker.port);
         Object.assign(broker, again);
         for (const node of nodes) await connected(node, cores);
         await agreeing(clients);
     }, { seconds: 120 });
 
-    await suite.test('the broker is frozen for some seconds: nobody notices, and all agree', async () => {
+    await test('the broker is frozen for some seconds: nobody notices, and all agree', async () => {
         const clients = spread(fresh('freeze'), 6);
         await synced(clients);
         for (const { doc } of clients) edits(doc, random, 2);
@@ -167,7 +190,7 @@ export default async suite => {
         await agreeing(clients);
     }, { seconds: 120 });
 
-    await suite.test('a node is killed and starts again: it has what it missed', async () => {
+    await test('a node is killed and starts again: it has what it missed', async () => {
         const name = fresh('crash');
         const clients = spread(name, 6);
         await synced(clients);
@@ -179,7 +202,7 @@ export default async suite => {
         await agreeing(clients, 60_000);
     }, { seconds: 120 });
 
-    await suite.test('a second node with an id that is taken ends with a sentence that says so', async () => {
+    await test('a second node with an id that is taken ends with a sentence that says so', async () => {
         await sleep(2500); // an id is had for good after two seconds
         const second = await startNode(broker, 'node-0', { cores, contact: false }).catch(error => error);
         if (!(second instanceof Error)) {
@@ -192,7 +215,7 @@ export default async suite => {
         for (const node of nodes) node.checkAlive();
     });
 
-    await suite.test('every node has stored all of it', async () => {
+    await test('every node has stored all of it', async () => {
         const name = fresh('store');
         const clients = spread(name, 6);
         await synced(clients);
@@ -215,4 +238,4 @@ export default async suite => {
     for (const node of nodes) if (!node.exit) await node.stop({ keepData: true });
     for (const data of datas) removeDirectory(data);
     await broker.stop();
-};
+}

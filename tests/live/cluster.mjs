@@ -63,6 +63,40 @@ export class Redis {
     }
 }
 
+/** A NATS server of Debian's. */
+export class Nats {
+    static async start(port) {
+        const nats = new Nats();
+        nats.port = port ?? (await freePort());
+        nats.child = spawn('nats-server', ['-a', '127.0.0.1', '-p', String(nats.port)], { stdio: ['ignore', 'pipe', 'pipe'] });
+        nats.child.on('error', error => (nats.failure = error));
+        nats.child.stdout.on('data', () => {});
+        nats.child.stderr.on('data', () => {});
+        nats.ended = once(nats.child, 'exit');
+        process.on('exit', () => nats.child.kill('SIGKILL'));
+        await until(() => new Promise((resolve, reject) => {
+            if (nats.failure) return reject(nats.failure);
+            const socket = net.connect(nats.port, '127.0.0.1');
+            socket.on('error', () => resolve(false));
+            socket.on('data', data => (socket.destroy(), resolve(data.toString().startsWith('INFO'))));
+        }), 'NATS answers');
+        return nats;
+    }
+
+    get location() {
+        return `nats://127.0.0.1:${this.port}`;
+    }
+
+    signal(name) {
+        process.kill(this.child.pid, name);
+    }
+
+    async stop() {
+        if (this.child.exitCode === null && this.child.signalCode === null) this.signal('SIGKILL');
+        await this.ended;
+    }
+}
+
 /** The value of a metric, or 0. */
 export async function metric(server, name) {
     const page = await (await fetch(`${server.http}/metrics`)).text();

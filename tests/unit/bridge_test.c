@@ -456,6 +456,92 @@ Test(bridge, redis_leaves_a_topic_with_its_last_subscriber)
     finish(&broker, &node);
 }
 
+/* ---- NATS: the same broker with one connection --------------------------------------------------
+ */
+
+#define INFO "INFO {\"server_id\":\"x\",\"max_payload\":1000}\r\n"
+
+static void start_nats(struct broker *broker, struct node *node)
+{
+    char location[64];
+
+    *broker = (struct broker){0};
+    broker_start(broker);
+    snprintf(location, sizeof location, "nats://me:p%%22w@127.0.0.1:%u", broker->port);
+    node_start(node, location);
+    for (int i = 0; i < TURN_COUNT_MAX && broker->fds[0] < 0; i++)
+        step(broker, node);
+    say(broker, 0, INFO);
+    until_told(broker, node, 0, "\"echo\":false");
+    until_told(broker, node, 0, "\"user\":\"me\",\"pass\":\"p\\u0022w\"}\r\nPING\r\n");
+    say(broker, 0, "PONG\r\n");
+    until_said(node, "c:\n");
+    broker->heard[0].size = 0;
+}
+
+Test(bridge, nats_links_a_topic_when_the_broker_has_answered_the_ping_behind_it)
+{
+    struct broker broker;
+    struct node node;
+    start_nats(&broker, &node);
+    node.kind->subscribe(node.port, TP_SLICE("doc/x.>"));
+    until_told(&broker, &node, 0, "SUB doc/x.%3E 1\r\nPING\r\n");
+    turn(&node);
+    cr_assert(!has_said(&node, "l:"));
+
+    say(&broker, 0, "PONG\r\nMSG doc/x.%3E 1 3\r\nx\r\n\r\nPING\r\n");
+
+    until_said(&node, "l:doc/x.>\nh:doc/x.>:x\r\n\n");
+    until_told(&broker, &node, 0, "PONG\r\n");
+    node.kind->unsubscribe(node.port, TP_SLICE("doc/x.>"));
+    until_told(&broker, &node, 0, "UNSUB 1\r\n");
+    finish(&broker, &node);
+}
+
+Test(bridge, nats_says_nothing_that_the_broker_would_hang_up_for)
+{
+    struct broker broker;
+    struct node node;
+    start_nats(&broker, &node);
+    char large[1001] = {0};
+    memset(large, 'x', 1000);
+
+    cr_assert_eq(publish(&node, "doc/a", large, "y"), TP_DENIED);
+    cr_assert_eq(publish(&node, "doc/a", large, ""), TP_OK);
+
+    until_told(&broker, &node, 0, "PUB doc/a 1000\r\nxxx");
+    struct tp_bridge_counts counts;
+    node.kind->counts(node.port, &counts);
+    cr_assert(counts.lost == 1 && counts.published == 1);
+    finish(&broker, &node);
+}
+
+Test(bridge, nats_subscribes_anew_when_the_broker_comes_back)
+{
+    struct broker broker;
+    struct node node;
+    start_nats(&broker, &node);
+    node.kind->subscribe(node.port, TP_SLICE("doc/a"));
+    until_told(&broker, &node, 0, "SUB doc/a 1\r\nPING\r\n");
+    say(&broker, 0, "PONG\r\n");
+    until_said(&node, "l:doc/a\n");
+    node.said.size = 0;
+
+    say(&broker, 0, "-ERR 'Authorization Violation'\r\n");
+    broker_hang_up(&broker);
+    until_said(&node, "c: 'Authorization Violation'\n");
+    for (int i = 0; i < TURN_COUNT_MAX && broker.fds[0] < 0; i++)
+        step(&broker, &node);
+    say(&broker, 0, INFO);
+    until_told(&broker, &node, 0, "PING\r\n");
+    say(&broker, 0, "PONG\r\n");
+    until_told(&broker, &node, 0, "SUB doc/a 2\r\nPING\r\n");
+    say(&broker, 0, "PONG\r\n");
+
+    until_said(&node, "c:\nl:doc/a\n");
+    finish(&broker, &node);
+}
+
 /* ---- locations ----------------------------------------------------------------------------------
  */
 
