@@ -104,11 +104,27 @@ TP_MUST_CHECK enum tp_status tp_update_content_ids(struct tp_slice update,
 TP_MUST_CHECK enum tp_status
 tp_update_snapshot(struct tp_slice update, enum tp_update_encoding encoding, struct tp_buffer *out);
 
-/* The next piece for a peer that is sent a large update piecewise: from `update` (V1, valid), what
- * is above `sv` and fits into about `size_max` bytes, in an order in which every struct follows
- * what it depends on wherever the update allows it. Writes the piece to `out` and the peer's state
- * vector after it to `sv_out`. The delete set comes with the last piece. `is_last`: nothing is
- * left. */
+/* Pieces for a peer that is sent a large update piecewise. */
+struct tp_update_pieces {
+    struct tp_buffer updates;       /* one behind the other */
+    struct tp_buffer state_vectors; /* the peer's after each of them, one behind the other */
+    struct tp_buffer ends;          /* struct tp_update_piece_end, one for each */
+    bool is_last;                   /* nothing is left behind the last of them */
+};
+
+struct tp_update_piece_end {
+    size_t update, state_vector; /* bytes up to its end */
+};
+
+/* The next pieces, at most `count_max` (at least 1): from `update` (V1, valid), what is above `sv`,
+ * about `size_max` bytes each, in an order in which every struct follows what it depends on
+ * wherever the update allows it. The delete set comes with the last piece of all. Each call walks
+ * the update a few times, however many pieces it makes. */
+TP_MUST_CHECK enum tp_status tp_update_cut(struct tp_slice update, struct tp_slice sv,
+                                           size_t size_max, uint32_t count_max,
+                                           struct tp_update_pieces *pieces);
+
+/* One piece: to `out`, the peer's state vector after it to `sv_out`. */
 TP_MUST_CHECK enum tp_status tp_update_piece(struct tp_slice update, struct tp_slice sv,
                                              size_t size_max, struct tp_buffer *out,
                                              struct tp_buffer *sv_out, bool *is_last);

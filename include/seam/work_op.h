@@ -18,7 +18,8 @@ enum tp_work_kind {
                          sidecars, if the document is encrypted */
     TP_WORK_MERGE,    /* inputs: V1 updates -> v1: merged, sv: its state vector */
     TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
-    TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, about size_max bytes -> v1, sv, is_last */
+    TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, at most count_max pieces of about size_max
+                         bytes -> v1: the pieces; sv: state vectors after each; ends, is_last */
     TP_WORK_VERIFY,   /* inputs[0], signed by inputs[1]: with which of verify.keys? */
     TP_WORK_HASH,     /* inputs[0], a chunk of a file -> digests: its leaf (wire/merkle.h) */
     TP_WORK_TREE,     /* inputs[0], the leaves of a file -> digests: the whole tree, root last */
@@ -31,7 +32,8 @@ struct tp_work_op {
     size_t input_count;
     uint8_t encoding; /* VALIDATE: of inputs[0]; 0: V2 if it is one, else V1 */
     struct tp_slice sv_in;
-    size_t size_max; /* PIECE */
+    size_t size_max;    /* PIECE */
+    uint32_t count_max; /* PIECE */
     bool want_v1, want_v2;
     bool encrypted; /* LOAD, VALIDATE: of which mode the document is. DIFF: ranges are wanted as
                      * well */
@@ -42,6 +44,7 @@ struct tp_work_op {
     const char *error; /* fixed text when not TP_OK */
     struct tp_buffer v1, v2, sv;
     bool is_last;              /* PIECE */
+    struct tp_buffer ends;     /* PIECE: struct tp_update_piece_end[] (crdt/update.h) */
     struct tp_buffer sidecars; /* LOAD: a list (crdt/sidecars.h) */
     struct tp_buffer digests;  /* VALIDATE: of `hashed` (crdt/sidecars.h); HASH, TREE */
     struct tp_buffer ranges;   /* VALIDATE, DIFF: struct tp_update_range[]: the clocks that the

@@ -211,3 +211,18 @@ bool tp_order_run(struct tp_order *order, uint64_t size_max)
         push(order, &order->lanes[order->next], UINT64_MAX);
     }
 }
+
+void tp_order_pass(struct tp_order *order)
+{
+    order->done_size = 0;
+    for (uint32_t i = 0; i < order->lane_count; i++) {
+        struct tp_order_lane *const lane = &order->lanes[i];
+        if (lane->done_count == 0)
+            continue;
+        lane->begin = lane->at;
+        lane->begin_at_clock = lane->at_clock;
+        lane->begin_clock = lane->clock;
+        lane->done_count = 0;
+        lane->moved = true;
+    }
+}

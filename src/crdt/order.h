@@ -23,6 +23,7 @@ struct tp_order_lane {
     uint64_t begin_at_clock;
     uint64_t begin_clock;
     uint64_t done_count; /* structs */
+    bool moved;          /* something had its turn before that part */
 };
 
 struct tp_order {
@@ -45,3 +46,6 @@ void tp_order_finish(struct tp_order *order);
 /* Lets structs have their turn until `size_max` bytes had it, and one at the least. False: there
  * are no more, but for what is stuck. */
 bool tp_order_run(struct tp_order *order, uint64_t size_max);
+
+/* What had its turn is done with: the parts of the lanes, and done_size, begin anew. */
+void tp_order_pass(struct tp_order *order);

@@ -1,5 +1,5 @@
 /* A large update for a peer, piece by piece (crdt/update.h). The state vector is all that is kept
- * between two pieces, so each call walks the update once to find where it stands. */
+ * between two calls, so each walks the update to find where it stands. */
 #include "crdt/emit.h"
 #include "crdt/order.h"
 
@@ -64,7 +64,7 @@ static void write_state_vector(const struct tp_order *order, const struct tp_sta
     TP_ASSERT(entries != NULL);
     for (uint32_t i = 0; i < order->lane_count; i++) {
         const struct tp_order_lane *const lane = &order->lanes[i];
-        if (lane->done_count == 0)
+        if (lane->done_count == 0 && !lane->moved)
             continue;
         while (at < known->count && known->entries[at].client > lane->client)
             entries[after.count++] = known->entries[at++];
@@ -106,8 +106,18 @@ static struct tp_slice deletes_of(const struct tp_normal *normal)
     return (struct tp_slice){walk.at, (size_t)(walk.end - walk.at)};
 }
 
-enum tp_status tp_update_piece(struct tp_slice update, struct tp_slice sv, size_t size_max,
-                               struct tp_buffer *out, struct tp_buffer *sv_out, bool *is_last)
+/* What is stuck and the delete set come last, by themselves if there is no room left. */
+static bool run(struct tp_order *order, size_t size_max, size_t deletes_size)
+{
+    const bool more = tp_order_run(order, tp_max(size_max, 1));
+
+    if (!more && order->done_size > 0)
+        return order->done_size + stuck_size(order) + deletes_size > size_max;
+    return more;
+}
+
+enum tp_status tp_update_cut(struct tp_slice update, struct tp_slice sv, size_t size_max,
+                             uint32_t count_max, struct tp_update_pieces *pieces)
 {
     struct tp_normal normal;
     struct tp_state_vector known = {0};
@@ -118,17 +128,36 @@ enum tp_status tp_update_piece(struct tp_slice update, struct tp_slice sv, size_
         status = tp_state_vector_decode(&known, sv);
     if (status == TP_OK) {
         const struct tp_slice deletes = deletes_of(&normal);
+        bool more = true;
         tp_order_init(&order, &normal, NULL, &known);
-        bool more = tp_order_run(&order, tp_max(size_max, 1));
-        /* What is stuck and the delete set come last, by themselves if there is no room left. */
-        if (!more && order.done_size > 0)
-            more = order.done_size + stuck_size(&order) + deletes.size > size_max;
-        write_piece(&order, !more, deletes, out);
-        write_state_vector(&order, &known, sv_out);
-        *is_last = !more;
+        for (uint32_t i = 0; i < count_max && more; i++) {
+            more = run(&order, size_max, deletes.size);
+            write_piece(&order, !more, deletes, &pieces->updates);
+            write_state_vector(&order, &known, &pieces->state_vectors);
+            const struct tp_update_piece_end end = {pieces->updates.size,
+                                                    pieces->state_vectors.size};
+            tp_buffer_append(&pieces->ends, &end, sizeof end);
+            tp_order_pass(&order);
+        }
+        pieces->is_last = !more;
     }
     tp_order_finish(&order);
     tp_state_vector_finish(&known);
     tp_normal_finish(&normal);
-    return status == TP_OK && (out->full || sv_out->full) ? TP_FULL : status;
+    return status == TP_OK && (pieces->updates.full || pieces->state_vectors.full) ? TP_FULL
+                                                                                   : status;
+}
+
+enum tp_status tp_update_piece(struct tp_slice update, struct tp_slice sv, size_t size_max,
+                               struct tp_buffer *out, struct tp_buffer *sv_out, bool *is_last)
+{
+    struct tp_update_piece_end end;
+    struct tp_update_pieces pieces = {
+        .updates = *out, .state_vectors = *sv_out, .ends = tp_buffer_fixed(&end, sizeof end)};
+    const enum tp_status status = tp_update_cut(update, sv, size_max, 1, &pieces);
+
+    *out = pieces.updates;
+    *sv_out = pieces.state_vectors;
+    *is_last = pieces.is_last;
+    return status;
 }

@@ -86,6 +86,7 @@ static void drop_outputs(struct tp_work_op *work)
     tp_buffer_finish(&work->ranges);
     tp_buffer_finish(&work->sidecars);
     tp_buffer_finish(&work->digests);
+    tp_buffer_finish(&work->ends);
 }
 
 static void forget_said(struct tp_rpc *rpc)

@@ -12,7 +12,8 @@
  * vector. */
 #include "internal.h"
 
-#define PIECES_AHEAD 2u /* made before the fastest reader asks for them */
+#define PIECES_AHEAD 2u   /* made before the fastest reader asks for them */
+#define PIECES_AT_ONCE 6u /* by one operation, for many readers; else one */
 #define PIECE_ROOM_FIRST 16u
 
 struct piece {
@@ -34,6 +35,7 @@ struct passage {
     uint32_t front;      /* the piece that the fastest reader needs next */
     struct tp_buffer at; /* the state vector behind the last piece */
     bool is_whole;       /* nothing follows `at` */
+    uint32_t last_made;  /* pieces of the last operation */
     struct tp_work_op *op;
 };
 
@@ -192,11 +194,11 @@ static void leave_behind(struct passage *passage, struct tp_piecewise *reader)
     tp_buffer_append(&reader->at, at.data, at.size);
 }
 
-/* Drops the oldest pieces of `passage` but the last one made. */
+/* Drops the oldest pieces of `passage` but those just made: so every reader comes on. */
 static void shed(struct tp_session *session, struct passage *passage)
 {
     while (session->passages_size > session->env->limits->passage_size_max &&
-           passage->first_kept + 1 < passage->count) {
+           passage->first_kept + passage->last_made < passage->count) {
         TP_LIST_EACH_SAFE(link, &passage->readers)
         {
             struct tp_piecewise *reader = TP_CONTAINER(link, struct tp_piecewise, link);
@@ -225,11 +227,14 @@ static void make_piece(struct tp_session *session, struct passage *passage, stru
     op->input_count = 1;
     op->sv_in = tp_buffer_slice(&passage->at);
     op->size_max = session->env->limits->piece_size;
+    op->count_max = start_of(passage).size <= 1 ? PIECES_AT_ONCE : 1;
     op->owner = passage;
     passage->op = op;
 }
 
-static void add_piece(struct tp_session *session, struct passage *passage, struct tp_work_op *op)
+/* `before` is the state vector that it is for. Takes it. */
+static void add_piece(struct tp_session *session, struct passage *passage, struct tp_slice v1,
+                      struct tp_buffer before)
 {
     if (passage->count == passage->room) {
         const uint32_t room = passage->room == 0 ? PIECE_ROOM_FIRST : 2 * passage->room;
@@ -241,12 +246,28 @@ static void add_piece(struct tp_session *session, struct passage *passage, struc
         passage->room = room;
     }
     struct piece *piece = &passage->pieces[passage->count++];
-    piece->frame = tp_answers_encode_update(session, tp_buffer_slice(&op->v1));
-    piece->before = passage->at;
-    passage->at = op->sv;
-    op->sv = (struct tp_buffer){0};
-    passage->is_whole = op->is_last;
+    piece->frame = tp_answers_encode_update(session, v1);
+    piece->before = before;
     session->passages_size += piece_size(piece);
+}
+
+static void add_pieces(struct tp_session *session, struct passage *passage,
+                       const struct tp_work_op *op)
+{
+    const struct tp_update_piece_end *ends = (const struct tp_update_piece_end *)op->ends.data;
+    struct tp_update_piece_end from = {0};
+
+    passage->last_made = (uint32_t)(op->ends.size / sizeof *ends);
+    for (uint32_t i = 0; i < passage->last_made; i++) {
+        add_piece(session, passage,
+                  tp_slice_of(op->v1.data + from.update, ends[i].update - from.update),
+                  passage->at);
+        passage->at = tp_buffer_growing(UINT32_MAX);
+        tp_buffer_append(&passage->at, op->sv.data + from.state_vector,
+                         ends[i].state_vector - from.state_vector);
+        from = ends[i];
+    }
+    passage->is_whole = op->is_last;
 }
 
 void tp_passages_worked(struct tp_session *session, struct tp_work_op *op)
@@ -255,7 +276,7 @@ void tp_passages_worked(struct tp_session *session, struct tp_work_op *op)
 
     TP_ASSERT(op->status == TP_OK); /* all parts were checked: a failure is our own mistake */
     passage->op = NULL;
-    add_piece(session, passage, op);
+    add_pieces(session, passage, op);
     tp_session_work_free(session, op);
     tp_list_splice(&session->turns, &passage->waiting);
     shed(session, passage);

@@ -101,6 +101,7 @@ void tp_session_work_free(struct tp_session *session, struct tp_work_op *op)
     tp_buffer_finish(&op->ranges);
     tp_buffer_finish(&op->sidecars);
     tp_buffer_finish(&op->digests);
+    tp_buffer_finish(&op->ends);
     tp_session_give(session, op, sizeof *op);
 }
 

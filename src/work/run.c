@@ -283,9 +283,14 @@ static void diff(struct tp_work_op *op)
 
 static void piece(struct tp_work_op *op)
 {
-    op->v1 = op->sv = output();
+    struct tp_update_pieces pieces = {output(), output(), output(), false};
     const enum tp_status status =
-        tp_update_piece(op->inputs[0], op->sv_in, op->size_max, &op->v1, &op->sv, &op->is_last);
+        tp_update_cut(op->inputs[0], op->sv_in, op->size_max, op->count_max, &pieces);
+
+    op->v1 = pieces.updates;
+    op->sv = pieces.state_vectors;
+    op->ends = pieces.ends;
+    op->is_last = pieces.is_last;
     if (status != TP_OK)
         fail(op, status, "no piece above this state vector");
 }
@@ -365,4 +370,5 @@ void tp_work_op_finish(struct tp_work_op *op)
     tp_buffer_finish(&op->ranges);
     tp_buffer_finish(&op->sidecars);
     tp_buffer_finish(&op->digests);
+    tp_buffer_finish(&op->ends);
 }

@@ -14,8 +14,32 @@ static void claim_progress(const struct tp_buffer *before, const struct tp_buffe
     tp_state_vector_finish(&new);
 }
 
-/* All pieces, merged. */
-static struct tp_buffer collect(struct tp_slice update, size_t size_max)
+/* Adds the pieces of one cut to `whole`, and moves `sv` behind them. */
+static void take(const struct tp_update_pieces *pieces, struct tp_buffer *whole,
+                 struct tp_buffer *sv)
+{
+    const struct tp_update_piece_end *const ends = (const void *)pieces->ends.data;
+    struct tp_update_piece_end from = {0};
+
+    for (size_t i = 0; i < pieces->ends.size / sizeof *ends; i++) {
+        const struct tp_slice piece =
+            tp_slice_of(pieces->updates.data + from.update, ends[i].update - from.update);
+        struct tp_buffer next = fuzz_room();
+        tp_write_raw(&next, tp_slice_of(pieces->state_vectors.data + from.state_vector,
+                                        ends[i].state_vector - from.state_vector));
+        TP_ASSERT(fuzz_is_valid(piece, TP_UPDATE_V1));
+        claim_progress(sv, &next);
+        struct tp_buffer more = fuzz_merge_two(tp_buffer_slice(whole), piece, TP_UPDATE_V1);
+        tp_buffer_finish(whole);
+        tp_buffer_finish(sv);
+        *whole = more;
+        *sv = next;
+        from = ends[i];
+    }
+}
+
+/* All pieces, merged; so many cut at a time. */
+static struct tp_buffer collect(struct tp_slice update, size_t size_max, uint32_t count_max)
 {
     struct tp_buffer whole = fuzz_room(), sv = fuzz_room();
     bool is_last = false;
@@ -23,19 +47,15 @@ static struct tp_buffer collect(struct tp_slice update, size_t size_max)
     tp_write_raw(&whole, tp_update_empty(TP_UPDATE_V1));
     tp_write_varuint(&sv, 0);
     for (size_t count = 0; !is_last; count++) {
-        struct tp_buffer piece = fuzz_room(), next = fuzz_room();
+        struct tp_update_pieces pieces = {fuzz_room(), fuzz_room(), fuzz_room(), false};
         TP_ASSERT(count < update.size + 2); /* a struct takes a byte at the least */
-        TP_ASSERT(tp_update_piece(update, tp_buffer_slice(&sv), size_max, &piece, &next,
-                                  &is_last) == TP_OK);
-        TP_ASSERT(fuzz_is_valid(tp_buffer_slice(&piece), TP_UPDATE_V1));
-        claim_progress(&sv, &next);
-        struct tp_buffer more =
-            fuzz_merge_two(tp_buffer_slice(&whole), tp_buffer_slice(&piece), TP_UPDATE_V1);
-        tp_buffer_finish(&whole);
-        tp_buffer_finish(&sv);
-        tp_buffer_finish(&piece);
-        whole = more;
-        sv = next;
+        TP_ASSERT(tp_update_cut(update, tp_buffer_slice(&sv), size_max, count_max, &pieces) ==
+                  TP_OK);
+        take(&pieces, &whole, &sv);
+        is_last = pieces.is_last;
+        tp_buffer_finish(&pieces.updates);
+        tp_buffer_finish(&pieces.state_vectors);
+        tp_buffer_finish(&pieces.ends);
     }
     tp_buffer_finish(&sv);
     return whole;
@@ -50,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (update.size > 2000 || !fuzz_is_valid(update, TP_UPDATE_V1))
         return 0; /* pieces are cut from valid updates; each one is merged, which is quadratic */
     struct tp_buffer normal = fuzz_normal(update, TP_UPDATE_V1);
-    struct tp_buffer whole = collect(tp_buffer_slice(&normal), size_max);
+    struct tp_buffer whole = collect(tp_buffer_slice(&normal), size_max, 1 + size_max % 4);
     struct tp_buffer want = fuzz_compact(tp_buffer_slice(&normal), TP_UPDATE_V1);
     struct tp_buffer got = fuzz_compact(tp_buffer_slice(&whole), TP_UPDATE_V1);
 

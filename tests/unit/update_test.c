@@ -499,6 +499,51 @@ Test(update, pieces_follow_what_they_depend_on)
     is(&next, TP_SLICE("\2\11\1\7\4"));
 }
 
+Test(update, pieces_cut_at_a_time_are_those_cut_one_by_one)
+{
+    /* Texts of three clients, each behind one of another; a hole; deletions. */
+    struct tp_buffer update = tp_buffer_growing(SIZE_MAX);
+    tp_write_raw(&update, TP_SLICE("\3\3\11\0\4\1\1t\2ab\x84\10\1\2cd\x84\7\2\1e"));
+    tp_write_raw(&update, TP_SLICE("\2\10\0\x84\11\1\2fg\x84\7\1\2hi"));
+    tp_write_raw(&update, TP_SLICE("\3\7\0\x84\10\1\2jk\x84\11\3\2lm\x84\12\5\1n\1\7\1\0\1"));
+
+    for (size_t size_max = 1; size_max < 60; size_max++)
+        for (uint32_t count_max = 2; count_max < 6; count_max++) {
+            struct tp_update_pieces many = {tp_buffer_growing(SIZE_MAX),
+                                            tp_buffer_growing(SIZE_MAX),
+                                            tp_buffer_growing(SIZE_MAX), false};
+            cr_assert_eq(tp_update_cut(tp_buffer_slice(&update), TP_SLICE("\1\11\1"), size_max,
+                                       count_max, &many),
+                         TP_OK);
+            const struct tp_update_piece_end *ends = (const void *)many.ends.data;
+            const size_t count = many.ends.size / sizeof *ends;
+            struct tp_update_piece_end from = {0};
+            struct tp_slice sv = TP_SLICE("\1\11\1");
+            cr_assert(count == count_max || (count < count_max && many.is_last));
+            for (size_t i = 0; i < count; i++) {
+                struct tp_buffer one = tp_buffer_growing(SIZE_MAX);
+                struct tp_buffer next = tp_buffer_growing(SIZE_MAX);
+                bool is_last;
+                cr_assert_eq(
+                    tp_update_piece(tp_buffer_slice(&update), sv, size_max, &one, &next, &is_last),
+                    TP_OK);
+                is(&one,
+                   tp_slice_of(many.updates.data + from.update, ends[i].update - from.update));
+                sv = tp_slice_of(many.state_vectors.data + from.state_vector,
+                                 ends[i].state_vector - from.state_vector);
+                is(&next, sv);
+                cr_assert_eq(is_last, i + 1 == count && many.is_last);
+                from = ends[i];
+                tp_buffer_finish(&one);
+                tp_buffer_finish(&next);
+            }
+            tp_buffer_finish(&many.updates);
+            tp_buffer_finish(&many.state_vectors);
+            tp_buffer_finish(&many.ends);
+        }
+    tp_buffer_finish(&update);
+}
+
 Test(update, the_last_piece_has_what_waits_for_something_that_is_not_there)
 {
     struct tp_buffer piece = tp_buffer_growing(SIZE_MAX), next = tp_buffer_growing(SIZE_MAX);

@@ -300,7 +300,8 @@ Test(work, pieces_bring_a_peer_to_the_same_state)
                                 .inputs = &input,
                                 .input_count = 1,
                                 .sv_in = tp_buffer_slice(&sv),
-                                .size_max = 1};
+                                .size_max = 1,
+                                .count_max = 1};
         cr_assert_lt(round, 10);
         tp_work_run(&op);
         cr_assert_eq(op.status, TP_OK);
