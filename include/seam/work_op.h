@@ -20,10 +20,14 @@ enum tp_work_kind {
     TP_WORK_DIFF,     /* inputs[0] (V1) against sv_in -> v1 and v2, as wanted */
     TP_WORK_PIECE,    /* inputs[0] (V1) against sv_in, at most count_max pieces of about size_max
                          bytes -> v1: the pieces; sv: state vectors after each; ends, is_last */
-    TP_WORK_VERIFY,   /* inputs[0], signed by inputs[1]: with which of verify.keys? */
-    TP_WORK_HASH,     /* inputs[0], a chunk of a file -> digests: its leaf (wire/merkle.h) */
-    TP_WORK_TREE,     /* inputs[0], the leaves of a file -> digests: the whole tree, root last */
+    TP_WORK_ATTRIBUTE, /* inputs: what is kept of it, or nothing, and rows of the log; `attribution`
+                          -> v1: the answer, is_empty: nothing is recorded */
+    TP_WORK_VERIFY,    /* inputs[0], signed by inputs[1]: with which of verify.keys? */
+    TP_WORK_HASH,      /* inputs[0], a chunk of a file -> digests: its leaf (wire/merkle.h) */
+    TP_WORK_TREE,      /* inputs[0], the leaves of a file -> digests: the whole tree, root last */
 };
+
+struct tp_attribution_query;
 
 struct tp_work_op {
     struct tp_link link;
@@ -37,6 +41,7 @@ struct tp_work_op {
     bool want_v1, want_v2;
     bool encrypted; /* LOAD, VALIDATE: of which mode the document is. DIFF: ranges are wanted as
                      * well */
+    const struct tp_attribution_query *attribution; /* ATTRIBUTE (crdt/attribution.h) */
     const struct tp_message_update *hashed; /* VALIDATE: whose sidecars to hash; NULL: nobody's */
 
     /* the answer */

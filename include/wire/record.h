@@ -47,9 +47,10 @@ struct tp_log_entry {
     uint64_t wall_ms;
     struct tp_slice user, client;
     struct tp_slice
-        origin;       /* node / boot / sequence of the first node that took it; empty: this one */
-    uint8_t dialect;  /* enum tp_dialect_id */
-    uint8_t encoding; /* enum tp_record_encoding */
+        origin;         /* node / boot / sequence of the first node that took it; empty: this one */
+    uint8_t dialect;    /* enum tp_dialect_id */
+    bool is_first_sync; /* said in answer to a step 1: it may hold what others have made */
+    uint8_t encoding;   /* enum tp_record_encoding */
     struct tp_slice update; /* the bytes as received */
 };
 

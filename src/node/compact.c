@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "crdt/attribution.h"
 #include "crdt/sidecars.h"
 #include "crdt/update.h"
 #include "wire/record.h"
@@ -63,12 +64,14 @@ static enum tp_status choose_rows(struct tp_compact *compact, struct keys *keys,
 static enum tp_status read_rows(struct tp_compact *compact, struct keys *keys,
                                 struct tp_store_op *read)
 {
-    *read = (struct tp_store_op){.verb = TP_STORE_READ, .range_count = 3};
+    *read = (struct tp_store_op){.verb = TP_STORE_READ, .range_count = 4};
     read->ranges[0] = (struct tp_store_range){
         .table = TP_TABLE_BASES, .from = tp_slice_of(keys->number, sizeof keys->number)};
     read->ranges[1] = (struct tp_store_range){
         .table = TP_TABLE_METADATA, .from = tp_slice_of(keys->number, sizeof keys->number)};
-    make_log_range(&read->ranges[2], keys->from, keys->to);
+    read->ranges[2] = (struct tp_store_range){
+        .table = TP_TABLE_ATTRIBUTION, .from = tp_slice_of(keys->number, sizeof keys->number)};
+    make_log_range(&read->ranges[3], keys->from, keys->to);
     compact->backend->run(compact->store, read);
     return read->status;
 }
@@ -78,13 +81,14 @@ static enum tp_status read_rows(struct tp_compact *compact, struct keys *keys,
 
 /* What was read of one document, and what is made of it. */
 struct fold {
-    const struct tp_store_row *base, *metadata, *rows; /* NULL: there is none */
+    const struct tp_store_row *base, *metadata, *attribution, *rows; /* NULL: there is none */
     size_t row_count;
     struct tp_base_record base_record; /* zero when there is none */
     struct tp_metadata_record metadata_record;
     uint64_t sequence, updated_ms, entry_count; /* of the entries */
     bool is_encrypted;
     struct tp_buffer update, state_vector; /* encrypted: sealed (crdt/sidecars.h) */
+    struct tp_buffer attributed;           /* the row to keep; empty: as it is */
 };
 
 static enum tp_status read_entries(struct fold *fold)
@@ -121,6 +125,8 @@ static enum tp_status sort_out(struct fold *fold, const struct tp_store_op *read
         fold->metadata = &read->rows[nth++];
         status = tp_metadata_record_decode(fold->metadata->value, &fold->metadata_record);
     }
+    if (nth < read->row_count && read->rows[nth].table == TP_TABLE_ATTRIBUTION)
+        fold->attribution = &read->rows[nth++];
     if (status != TP_OK)
         return status;
     fold->rows = read->rows + nth;
@@ -166,6 +172,26 @@ static enum tp_status merge(struct fold *fold, bool keep_deleted)
     return status;
 }
 
+/* Who made what, before anything is collected. A map that has become too large stays as it is. */
+static enum tp_status attribute(struct fold *fold)
+{
+    struct tp_content_map *map = tp_content_map_create();
+    enum tp_status status = TP_OK;
+
+    if (fold->attribution != NULL)
+        status = tp_attribution_add_kept(map, fold->attribution->value);
+    for (size_t nth = 0; nth < fold->row_count && status == TP_OK; nth++)
+        status = tp_attribution_add_log(map, fold->rows[nth].value);
+    if (status == TP_OK) {
+        fold->attributed = tp_buffer_growing(TP_ATTRIBUTION_SIZE_MAX);
+        tp_attribution_encode(map, &fold->attributed);
+        if (fold->attributed.full)
+            tp_buffer_finish(&fold->attributed);
+    }
+    tp_content_map_destroy(map);
+    return status;
+}
+
 static void add(struct tp_store_part *parts, size_t *count, enum tp_store_part_kind kind,
                 enum tp_store_table table, struct tp_slice key, struct tp_slice value)
 {
@@ -180,7 +206,7 @@ static enum tp_status write_fold(struct tp_compact *compact, const struct keys *
     const struct tp_slice first = fold->rows[0].value;
     struct tp_buffer expected = tp_buffer_growing(64), base = tp_buffer_growing(SIZE_MAX),
                      metadata = tp_buffer_growing(SIZE_MAX);
-    struct tp_store_part *parts = calloc(fold->row_count + 5, sizeof *parts);
+    struct tp_store_part *parts = calloc(fold->row_count + 6, sizeof *parts);
     size_t count = 0;
 
     const enum tp_record_encoding encoding =
@@ -214,6 +240,9 @@ static enum tp_status write_fold(struct tp_compact *compact, const struct keys *
         add(parts, &count, TP_PART_EXPECT_VALUE, TP_TABLE_METADATA, number, fold->metadata->value);
         add(parts, &count, TP_PART_PUT, TP_TABLE_METADATA, number, tp_buffer_slice(&metadata));
     }
+    if (fold->attributed.size > 0)
+        add(parts, &count, TP_PART_PUT, TP_TABLE_ATTRIBUTION, number,
+            tp_buffer_slice(&fold->attributed));
     for (size_t nth = 0; nth < fold->row_count; nth++)
         add(parts, &count, TP_PART_DELETE, TP_TABLE_LOG, fold->rows[nth].key, (struct tp_slice){0});
 
@@ -249,6 +278,8 @@ static enum tp_status fold_once(struct tp_compact *compact, uint64_t number, boo
         status = status == TP_DENIED ? TP_MALFORMED : status;
     }
     if (status == TP_OK)
+        status = attribute(&fold);
+    if (status == TP_OK)
         status = write_fold(compact, &keys, &fold);
     if (status == TP_OK) {
         atomic_fetch_add(&compact->folded_count, 1);
@@ -256,6 +287,7 @@ static enum tp_status fold_once(struct tp_compact *compact, uint64_t number, boo
     }
     tp_buffer_finish(&fold.update);
     tp_buffer_finish(&fold.state_vector);
+    tp_buffer_finish(&fold.attributed);
     tp_store_op_finish(&read);
     return status;
 }

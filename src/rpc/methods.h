@@ -18,7 +18,11 @@
     X("keysMeta", TP_MAY_READ, TP_RPC_ANY_TIME, tp_rpc_keys_meta, NULL)                          \
     X("keysSet", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_set, NULL)                          \
     X("keysRevoke", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_revoke, NULL)                    \
-    X("keysRotate", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_rotate, NULL)
+    X("keysRotate", TP_MAY_WRITE, TP_RPC_TURN_KEYS, tp_rpc_keys_rotate, NULL)                    \
+    X("attributionActivity", TP_MAY_READ, TP_RPC_ANY_TIME, tp_rpc_attribution_activity, NULL)    \
+    X("attributionGet", TP_MAY_READ, TP_RPC_ANY_TIME, tp_rpc_attribution_get, NULL)              \
+    X("attributionGetIncremental", TP_MAY_READ, TP_RPC_ANY_TIME,                                 \
+      tp_rpc_attribution_get_incremental, NULL)
 
 tp_rpc_step tp_rpc_file_part;
 

@@ -213,6 +213,7 @@ static void submit(struct tp_session *session, struct deed *deed, struct tp_effe
     struct tp_log_entry entry = {.sequence = session->sequence++,
                                  .wall_ms = deed->wall_ms,
                                  .dialect = (uint8_t)deed->message.dialect,
+                                 .is_first_sync = deed->message.kind == TP_MESSAGE_SYNC_STEP_2,
                                  .encoding =
                                      deed->encoding == TP_UPDATE_V1 ? TP_RECORD_V1 : TP_RECORD_V2,
                                  .update = deed->stored};

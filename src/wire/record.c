@@ -4,7 +4,8 @@
 #include "wire/writer.h"
 
 /* The flags byte of a log entry: dialect, encoding, and which of the rare fields are there. */
-#define DIALECT_MASK 0x07u
+#define DIALECT_MASK 0x03u
+#define IS_FIRST_SYNC 0x04u
 #define ENCODING_SHIFT 3u
 #define ENCODING_MASK 0x03u
 #define HAS_USER 0x20u
@@ -243,7 +244,8 @@ void tp_log_entry_head_encode(const struct tp_log_entry *entry, struct tp_buffer
     TP_ASSERT(entry->encoding >= TP_RECORD_V1 && entry->encoding <= TP_RECORD_CONTAINER);
 
     tp_write_u8(out, TP_RECORD_LOG_ENTRY);
-    tp_write_u8(out, (uint8_t)(entry->dialect | entry->encoding << ENCODING_SHIFT |
+    tp_write_u8(out, (uint8_t)(entry->dialect | (entry->is_first_sync ? IS_FIRST_SYNC : 0) |
+                               entry->encoding << ENCODING_SHIFT |
                                (entry->user.size > 0 ? HAS_USER : 0) |
                                (entry->client.size > 0 ? HAS_CLIENT : 0) |
                                (entry->origin.size > 0 ? HAS_ORIGIN : 0)));
@@ -265,6 +267,7 @@ enum tp_status tp_log_entry_next(struct tp_slice *rest, struct tp_log_entry *out
     read_format(&in, TP_RECORD_LOG_ENTRY);
     const uint8_t flags = tp_read_u8(&in);
     entry.dialect = flags & DIALECT_MASK;
+    entry.is_first_sync = (flags & IS_FIRST_SYNC) != 0;
     entry.encoding = flags >> ENCODING_SHIFT & ENCODING_MASK;
     entry.sequence = read_number(&in);
     entry.wall_ms = read_number(&in);

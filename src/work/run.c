@@ -1,4 +1,5 @@
 /* The computations themselves: bytes in, bytes out. */
+#include "crdt/attribution.h"
 #include "crdt/sidecars.h"
 #include "wire/merkle.h"
 #include "wire/record.h"
@@ -295,6 +296,28 @@ static void piece(struct tp_work_op *op)
         fail(op, status, "no piece above this state vector");
 }
 
+/* ---- ATTRIBUTE --------------------------------------------------------------------------------
+ */
+
+static void attribute(struct tp_work_op *op)
+{
+    struct tp_content_map *map = tp_content_map_create();
+    enum tp_status status = tp_attribution_add_kept(map, op->inputs[0]);
+
+    for (size_t nth = 1; nth < op->input_count && status == TP_OK; nth++)
+        status = tp_attribution_add_log(map, op->inputs[nth]);
+    if (status != TP_OK)
+        fail(op, status, "a stored record is damaged");
+    if (status == TP_OK) {
+        op->v1 = output();
+        op->is_empty = tp_content_map_is_empty(map);
+        status = tp_attribution_answer(map, op->attribution, &op->v1);
+        if (status != TP_OK)
+            fail(op, TP_DENIED, "these are no content ids");
+    }
+    tp_content_map_destroy(map);
+}
+
 static void verify(struct tp_work_op *op)
 {
     for (uint32_t i = 0; i < op->verify.key_count; i++) {
@@ -349,6 +372,9 @@ void tp_work_run(struct tp_work_op *op)
         break;
     case TP_WORK_PIECE:
         piece(op);
+        break;
+    case TP_WORK_ATTRIBUTE:
+        attribute(op);
         break;
     case TP_WORK_VERIFY:
         verify(op);

@@ -2,13 +2,45 @@
 
 import assert from 'node:assert/strict';
 import * as decoding from 'lib0/decoding';
+import * as encoding from 'lib0/encoding';
 import * as Y from 'yjs';
-import { start, temporaryDirectory, until } from './harness.mjs';
+import { request, start, temporaryDirectory, until } from './harness.mjs';
 import { TeleportalConnection, sealedEnvelope } from './teleportal-client.mjs';
 import { Key, keyFile, withToken } from './tokens.mjs';
 
 const text = doc => doc.getText('text').toString();
 const anyOf = bytes => decoding.readAny(decoding.createDecoder(bytes));
+
+/** {inserts, deletes}: ranges {client, from, to, ...attributes} (spec 03 section 5.1). */
+const contentMap = bytes => {
+    const input = decoding.createDecoder(bytes);
+    const part = () => {
+        const out = [], attributes = [], names = [];
+        let client = 0;
+        for (let clients = decoding.readVarUint(input); clients > 0; clients--) {
+            client += decoding.readVarUint(input);
+            let clock = 0;
+            for (let ranges = decoding.readVarUint(input); ranges > 0; ranges--) {
+                const range = { client, from: (clock += decoding.readVarUint(input)) };
+                range.to = clock += decoding.readVarUint(input) + 1;
+                for (let count = decoding.readVarUint(input); count > 0; count--) {
+                    const index = decoding.readVarUint(input);
+                    if (index === attributes.length) {
+                        const nth = decoding.readVarUint(input);
+                        if (nth === names.length) names.push(decoding.readVarString(input));
+                        attributes.push([names[nth], decoding.readAny(input)]);
+                    }
+                    range[attributes[index][0]] = attributes[index][1];
+                }
+                out.push(range);
+            }
+        }
+        return out;
+    };
+    const map = { inserts: part(), deletes: part() };
+    assert.ok(!decoding.hasContent(input));
+    return map;
+};
 const refused = async (promise, status, details) => {
     const error = await promise.then(() => assert.fail('was answered'), error => error);
     assert.equal(error.status, status, error.message);
@@ -282,5 +314,80 @@ export default async suite => {
         const results = await Promise.allSettled(documents.map((document, i) => document.call('keysRotate', { entries: [entry('alice', i)], expectedGeneration: 0 })));
         assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1);
         assert.deepEqual([...new Set(results.filter(({ status }) => status === 'rejected').map(({ reason }) => reason.status))], [409]);
+    });
+
+    // ---- attribution --------------------------------------------------------------------------------
+    const who = (map, part, client) => map[part].filter(range => range.client === client).map(range => [range.from, range.to, range.insert ?? range.delete]);
+
+    for (const compacts of [false, true])
+        await suite.test(`two users' interleaved edits are attributed${compacts ? ', also after compaction and a restart' : ''}`, async () => {
+            const data = temporaryDirectory();
+            const config = { ...options.config, compact_count: compacts ? 2 : 128, session_grace_seconds: compacts ? 0 : 60, public_metrics: 'on' };
+            let own = await start({ ...options, data, config });
+            suite.after(() => own.stop());
+            const name = fresh('attribution');
+            const alice = await open('alice', name, { to: own });
+            const bob = await open('bob', name, { to: own });
+            assert.deepEqual((await alice.call('attributionGet')).payload, { contentMap: null });
+            assert.deepEqual((await alice.call('attributionActivity')).payload, { activity: [] });
+            const began = Date.now();
+            const both = () => until(() => text(alice.doc) === text(bob.doc), 'the same text');
+            await type(alice, 'aaa');
+            await both();
+            await type(bob, 'bb', 1);
+            await both();
+            await type(alice, 'A', 2);
+            await both();
+            bob.doc.getText('text').delete(0, 1); // alice's first letter
+            bob.flush();
+            await until(() => bob.isSaved, 'saved');
+            await both();
+            let reader = alice;
+            if (compacts) {
+                alice.connection.destroy();
+                bob.connection.destroy();
+                await until(async () => /teleportald_compact_bases_total [1-9]/.test((await request(`${own.http}/metrics`)).body), 'compacted');
+                await own.stop();
+                own = await start({ ...options, data, config });
+                reader = await open('carol', name, { to: own, access: { '*': 'read' } });
+            }
+            const get = async fields => contentMap((await reader.call('attributionGet', fields)).payload.contentMap);
+            const map = await get();
+            assert.deepEqual(who(map, 'inserts', alice.id), [[0, 3, 'alice'], [3, 4, 'alice']]);
+            assert.deepEqual(who(map, 'inserts', bob.id), [[0, 2, 'bob']]);
+            assert.deepEqual(who(map, 'deletes', alice.id), [[0, 1, 'bob']]);
+            for (const { insertAt, deleteAt } of [...map.inserts, ...map.deletes])
+                assert.ok((insertAt ?? deleteAt) >= began - 1000 && (insertAt ?? deleteAt) <= Date.now() + 1000);
+            const ofBob = await get({ filter: { userId: 'bob' } });
+            assert.deepEqual([ofBob.inserts.length, ofBob.deletes.length], [1, 1]);
+            assert.deepEqual(await get({ filter: { to: began - 10_000 } }), { inserts: [], deletes: [] });
+            assert.deepEqual(await get({ filter: { from: began - 10_000 } }), map);
+
+            const { activity } = (await reader.call('attributionActivity')).payload;
+            assert.deepEqual(activity.map(entry => entry.userId), ['alice', 'bob', 'alice', 'bob']);
+            assert.deepEqual((await reader.call('attributionActivity', { userId: 'alice' })).payload.activity.every(entry => entry.userId === 'alice'), true);
+
+            const known = encoding.encode(out => { // all of bob's inserts
+                for (const number of [1, bob.id, 1, 0, 1, 0]) encoding.writeVarUint(out, number);
+            });
+            const rest = contentMap((await reader.call('attributionGetIncremental', { knownIds: known })).payload.contentMap);
+            assert.deepEqual(who(rest, 'inserts', bob.id), []);
+            assert.deepEqual(who(rest, 'deletes', alice.id), [[0, 1, 'bob']]);
+            await refused(reader.call('attributionGetIncremental', { knownIds: Buffer.from([200]) }), 400, /knownIds/);
+            await refused(reader.call('attributionGetIncremental'), 400, /knownIds is missing/);
+            await refused(reader.call('attributionGet', { filter: { userId: 1 } }), 400, /userId must be a text/);
+            await refused(reader.call('attributionActivity', { from: 'yesterday' }), 400, /from must be a number/);
+        });
+
+    await suite.test('what comes with a first sync, and from nobody, is attributed to nobody', async () => {
+        const name = fresh('unattributed');
+        const alice = await open('alice', name);
+        alice.connection.cut();
+        alice.doc.getText('text').insert(0, 'offline');
+        await alice.synced();
+        assert.deepEqual((await alice.call('attributionGet')).payload, { contentMap: null });
+        await type(alice, '!');
+        const map = contentMap((await alice.call('attributionGet')).payload.contentMap);
+        assert.deepEqual(who(map, 'inserts', alice.id), [[7, 8, 'alice']]);
     });
 };
