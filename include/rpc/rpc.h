@@ -27,6 +27,7 @@ struct tp_rpc_limits {
     uint32_t call_per_peer_max; /* of one peer there */
     uint64_t call_size_max;     /* bytes of their requests, on a document */
     uint32_t retry_ms;          /* what a part is told to wait */
+    uint32_t patience_ms;       /* how long a call waits for the first update of a document */
 
     /* A new milestone above these is refused, 413; an automatic one takes the place of the oldest
      * of its kind. */

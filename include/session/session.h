@@ -72,6 +72,7 @@ struct tp_session_facts {
     uint8_t mode;    /* enum tp_record_mode; 0: not decided */
     uint64_t number; /* 0: nothing is stored of it yet */
     uint64_t epoch;
+    uint64_t wake_ns;     /* when it wants to be woken, as last told */
     uint64_t write_count; /* updates taken since it was opened, first syncs not counted */
 };
 struct tp_session_facts tp_session_facts(const struct tp_session *session);

@@ -402,19 +402,25 @@ static bool take_step(struct tp_document *document, struct tp_event *event, enum
     return more;
 }
 
+/* A session without peers has said that it may end: asked again, it says so again. */
+static bool may_end(const struct tp_document *document)
+{
+    return tp_session_peer_count(document->session) == 0 && !tp_rpc_is_busy(document->rpc);
+}
+
 static bool take(struct tp_document *document, struct tp_event *event, struct tp_link *soon)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(document, event, THE_SESSION, soon);
         if (!tp_rpc_minds(document->rpc, event->kind))
             return more;
-        return take_step(document, event, THE_CALLS_AFTER, soon) || more;
+        const bool was_busy = tp_rpc_is_busy(document->rpc);
+        return take_step(document, event, THE_CALLS_AFTER, soon) || more ||
+               (was_busy && may_end(document));
     }
     if (document->rpc == NULL)
         document->rpc = tp_rpc_create(&document->shard->rpc_env, document->session);
-    /* A session without peers has said that it may end: asked again, it says so again. */
-    return take_step(document, event, THE_CALLS, soon) ||
-           (tp_session_peer_count(document->session) == 0 && !tp_rpc_is_busy(document->rpc));
+    return take_step(document, event, THE_CALLS, soon) || may_end(document);
 }
 
 void tp_document_event(struct tp_document *document, struct tp_event *event)

@@ -45,7 +45,7 @@ enum tp_rpc_stage {
     TP_RPC_STORING,  /* `op` is out */
     TP_RPC_WORKING,  /* `work` is out */
     TP_RPC_DRAINING, /* for the peer to have nothing left to send */
-    TP_RPC_FOLDING,  /* for the session's content to be in one piece */
+    TP_RPC_FOLDING,  /* for something of the session's: looked at after each of its events */
     TP_RPC_ENDED,
 };
 
@@ -68,8 +68,9 @@ struct tp_rpc_call {
     bool is_part;
     bool is_own; /* nobody asks: it is our own */
     bool has_turn;
-    uint64_t epoch; /* of the document when it began: a deleted one is not written to any more */
-    bool encrypted; /* flag of the answer: the request's, unless the method says otherwise */
+    uint64_t until_ns; /* waits for the document's first update until then; 0: does not */
+    uint64_t epoch;    /* of the document when it began: a deleted one is not written to any more */
+    bool encrypted;    /* flag of the answer: the request's, unless the method says otherwise */
     struct tp_slice request_id; /* of the answer: of the call or, for a part, of the stream */
     char id_text[16];
 
@@ -195,6 +196,9 @@ void tp_rpc_work(struct tp_rpc *rpc, struct tp_rpc_call *call, enum tp_work_kind
 /* Goes on when the peer has nothing left to send; not at all when it leaves before. */
 void tp_rpc_drained(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
                     struct tp_effects *out);
+/* True: nothing is stored of the document yet, and the call waits for it; then, or when it has
+ * waited long enough, `next` goes on. Clients send updates in batches, and calls at once. */
+bool tp_rpc_awaits_document(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next);
 /* The document's whole content. False: the call waits until it is in one piece, then `next` asks
  * again; or it has ended, because it cannot be had. */
 bool tp_rpc_content(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,

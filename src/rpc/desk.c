@@ -9,6 +9,7 @@ const struct tp_rpc_limits tp_rpc_limits_default = {
     .call_per_peer_max = 64,
     .call_size_max = (uint64_t)32 << 20,
     .retry_ms = 250,
+    .patience_ms = 2000,
     .milestone_count_max = 1000,
     .milestone_size_max = (uint64_t)512 << 20,
     .file_chunk_size = 1 << 20,
@@ -23,8 +24,8 @@ const struct tp_rpc_limits tp_rpc_limits_default = {
 #define PAUSE_SIZE_PART 4u
 #define PAUSE_COUNT_PART 2u /* of what one peer may have under way */
 
-/* What the end of an event needs: MORE, RESUME. */
-#define END_COUNT_MAX 2u
+/* What the end of an event needs: MORE, RESUME, WAKE. */
+#define END_COUNT_MAX 3u
 static_assert(TP_RPC_EFFECT_ROOM + END_COUNT_MAX <= TP_EFFECT_COUNT_MAX, "one call always fits");
 static_assert(TP_TELEPORTAL_ID_SIZE == sizeof((struct tp_rpc_call *)0)->id_text, "an id's text");
 
@@ -395,6 +396,20 @@ void tp_rpc_drained(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *n
     tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_NOTIFY, .peer = call->peer});
 }
 
+bool tp_rpc_awaits_document(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next)
+{
+    TP_ASSERT(call->stage == TP_RPC_RUNNING);
+    if (tp_session_facts(rpc->session).number != 0)
+        return false;
+    if (call->until_ns == 0)
+        call->until_ns = rpc->now_ns + rpc->env->limits->patience_ms * UINT64_C(1000000);
+    if (rpc->now_ns >= call->until_ns)
+        return false;
+    call->stage = TP_RPC_FOLDING;
+    call->next = next;
+    return true;
+}
+
 bool tp_rpc_content(struct tp_rpc *rpc, struct tp_rpc_call *call, tp_rpc_step *next,
                     struct tp_session_content *content, struct tp_effects *out)
 {
@@ -698,6 +713,26 @@ static void begin(struct tp_rpc *rpc, const struct tp_event *event, const struct
     rpc->wall_ms = event->wall_ms;
 }
 
+/* The document has one timer, and the session's wish comes first if it is earlier. */
+static void wake(const struct tp_rpc *rpc, struct tp_effects *out)
+{
+    uint64_t at_ns = 0;
+
+    TP_LIST_EACH(link, &rpc->calls)
+    {
+        const struct tp_rpc_call *call = TP_CONTAINER(link, struct tp_rpc_call, link);
+        if (call->until_ns != 0 && call->stage == TP_RPC_FOLDING &&
+            (at_ns == 0 || call->until_ns < at_ns))
+            at_ns = call->until_ns;
+    }
+    if (at_ns == 0)
+        return;
+    const uint64_t wish_ns = tp_session_facts(rpc->session).wake_ns;
+    if (wish_ns > rpc->now_ns && wish_ns < at_ns)
+        at_ns = wish_ns;
+    tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_WAKE, .at_ns = at_ns});
+}
+
 static void settle(struct tp_rpc *rpc, struct tp_effects *out)
 {
     if (!pump(rpc, out))
@@ -706,6 +741,7 @@ static void settle(struct tp_rpc *rpc, struct tp_effects *out)
         rpc->paused = false;
         tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_RESUME});
     }
+    wake(rpc, out);
 }
 
 void tp_rpc_handle(struct tp_rpc *rpc, const struct tp_event *event, struct tp_effects *out)

@@ -453,10 +453,12 @@ static void checked(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_effe
 
 void tp_rpc_milestone_create(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_effects *out)
 {
-    struct tp_milestone_state *state = tp_rpc_milestone_begin(rpc, call);
-    const struct tp_session_facts facts = tp_session_facts(rpc->session);
     struct tp_rpc_args args;
 
+    if (tp_rpc_awaits_document(rpc, call, tp_rpc_milestone_create))
+        return;
+    struct tp_milestone_state *state = tp_rpc_milestone_begin(rpc, call);
+    const struct tp_session_facts facts = tp_session_facts(rpc->session);
     tp_rpc_args_read(&args, call->request.rpc.payload);
     if (tp_rpc_has(&args, "name"))
         state->name = tp_rpc_text(&args, "name", NAME_SIZE_MAX);

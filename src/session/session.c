@@ -806,6 +806,7 @@ struct tp_session_facts tp_session_facts(const struct tp_session *session)
                                      .mode = session->mode,
                                      .number = session->number,
                                      .epoch = session->epoch,
+                                     .wake_ns = session->wake_ns,
                                      .write_count = session->write_count};
 }
 

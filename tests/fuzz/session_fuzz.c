@@ -255,6 +255,7 @@ static void perform(struct world *world, const struct tp_effect *effect, bool *m
         break;
     case TP_EFFECT_RESUME:
     case TP_EFFECT_COMPACT:
+    case TP_EFFECT_DELETED:
     case TP_EFFECT_PUBLISH:
     case TP_EFFECT_NOTE:
         break;
@@ -283,16 +284,21 @@ static bool take_step(struct world *world, struct tp_event *event, enum who who)
     return more;
 }
 
+static bool may_end(const struct world *world)
+{
+    return tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc);
+}
+
 static bool take(struct world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc, event->kind) &&
-                take_step(world, event, THE_CALLS_AFTER)) ||
-               more;
+        if (!tp_rpc_minds(world->rpc, event->kind))
+            return more;
+        const bool was_busy = tp_rpc_is_busy(world->rpc);
+        return take_step(world, event, THE_CALLS_AFTER) || more || (was_busy && may_end(world));
     }
-    return take_step(world, event, THE_CALLS) ||
-           (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));
+    return take_step(world, event, THE_CALLS) || may_end(world);
 }
 
 static void happen(struct world *world, struct tp_event event)

@@ -14,10 +14,12 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
+import * as decoding from 'lib0/decoding';
 import * as Y from 'yjs';
 import { here, isReference, patience, root, sleep, start, until } from './harness.mjs';
 import { Raw, bytes, hex } from './raw.mjs';
 import { EMPTY_V2, decode as decodeT, messageId, openEnvelope, openSealed } from './teleportal-client.mjs';
+import { Key, keyFile, withToken } from './tokens.mjs';
 import { decode as decodeY } from './yclient.mjs';
 import { word } from './traw.mjs';
 
@@ -37,6 +39,8 @@ const structs = (update, decodeUpdate) => {
     return items.length + gone.length === 0 ? 'nothing' : JSON.stringify([items, gone]);
 };
 const vectorOf = vector => JSON.stringify(vector.length ? [...Y.decodeStateVector(vector)].sort() : []);
+
+const answerOf = m => JSON.stringify(decoding.readAny(decoding.createDecoder(m.payload)), (_, value) => (value instanceof Uint8Array ? hex(value) : value));
 
 /** One side of a replay: turns frames into comparable text. */
 class Normal {
@@ -65,10 +69,10 @@ class Normal {
             case 'leave':
                 if (!this.owners.has(m.clientId)) this.owners.set(m.clientId, m.awarenessId);
                 return `${m.document} ${m.kind} ${m.awarenessId} of the connection of ${this.owners.get(m.clientId)}`;
-            case 'ack': return `${word(m)} for ${m.messageId}`;
+            case 'ack': return `${word(m)} for ${this.renamed?.get(m.messageId) ?? m.messageId}`;
             case 'pong': return 'pong';
             case 'awareness-update': return `${m.document} awareness-update ${hex(m.update)}`;
-            case 'rpc': return `rpc ${m.method} ${m.status ?? 'ok'}`;
+            case 'rpc': return `rpc ${m.method} ${m.status ?? 'ok'}${m.method.startsWith('keys') && m.requestType === 2 ? ` ${m.details ?? answerOf(m)}` : ''}`;
             default: return `${m.document} ${word(m)}`;
         }
     }
@@ -123,7 +127,8 @@ function load(name) {
 }
 
 /** Takes out what the rules of the table take out. */
-function applyRules({ dialect, entries }, { withoutRpc }) {
+function applyRules({ dialect, entries: all }, { withoutRpc, without = [] }) {
+    const entries = all.filter(({ conn }) => !without.includes(conn));
     if (isReference) return entries; // it is what was recorded: everything must match
     const said = new Map();
     const calls = new Set();
@@ -177,16 +182,49 @@ function* steps(entries) {
 
 const keepalive = { ywebsocket: '010100', teleportal: hex(Buffer.from('YJSpong')) };
 
+/** Ids that the server draws at random, as answers to calls name them: recorded id -> ours. */
+class DrawnIds {
+    constructor() {
+        this.recorded = new Map(); // method -> the ids of each of its answers
+        this.ours = new Map();
+    }
+
+    learn(answers, frame) {
+        const m = decodeT(frame);
+        if (m.type !== 'rpc' || m.requestType !== 2 || m.status !== undefined) return;
+        const ids = Buffer.from(m.payload).toString('latin1').match(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g) ?? [];
+        answers.set(m.method, [...(answers.get(m.method) ?? []), ids]);
+    }
+
+    /** A recorded frame with our ids in it: they are as long as the recorded ones. */
+    rewrite(frame) {
+        let text = Buffer.from(frame).toString('latin1');
+        for (const [method, answers] of this.recorded)
+            answers.forEach((ids, nth) => ids.forEach((id, at) => {
+                const mine = this.ours.get(method)?.[nth]?.[at];
+                if (mine) text = text.replaceAll(id, mine);
+            }));
+        return Buffer.from(text, 'latin1');
+    }
+}
+
 class Replay {
     constructor(url, dialect) {
         Object.assign(this, { url, dialect });
         this.sockets = new Map();
+        this.drawn = new DrawnIds();
+        this.calls = new Set(); // message ids of what was said of type rpc
         this.theirs = new Normal(dialect);
+        this.theirs.renamed = new Map(); // message ids of frames that were rewritten
         this.ours = new Normal(dialect);
     }
 
     async socket(conn) {
-        if (!this.sockets.has(conn)) this.sockets.set(conn, await Raw.open(this.url));
+        if (!this.sockets.has(conn)) {
+            const socket = await Raw.open(typeof this.url === 'function' ? this.url(conn) : this.url);
+            if (this.dialect === 'teleportal') socket.socket.on('message', frame => this.drawn.learn(this.drawn.ours, frame));
+            this.sockets.set(conn, socket);
+        }
         return this.sockets.get(conn);
     }
 
@@ -208,13 +246,17 @@ class Replay {
         for (const entry of step.entries) {
             if (entry.what === 'expect') {
                 list(entry.conn).push(this.theirs.text(entry.frame));
+                if (this.dialect === 'teleportal') this.drawn.learn(this.drawn.recorded, entry.frame);
                 continue;
             }
             if (entry.what !== 'send' || entry.kind !== 'ack') await caughtUp();
             const socket = await this.socket(entry.conn);
             if (entry.what === 'send') {
-                socket.send(entry.frame);
-                if (this.dialect === 'teleportal' && entry.kind && !['ack', 'ping'].includes(entry.kind)) unanswered.push({ socket, id: messageId(entry.frame) });
+                const frame = entry.kind === 'rpc' ? this.drawn.rewrite(entry.frame) : entry.frame;
+                if (entry.kind === 'rpc') this.calls.add(messageId(frame)).add(messageId(entry.frame));
+                socket.send(frame);
+                if (frame !== entry.frame) this.theirs.renamed.set(messageId(entry.frame), messageId(frame));
+                if (this.dialect === 'teleportal' && entry.kind && !['ack', 'ping'].includes(entry.kind)) unanswered.push({ socket, id: messageId(frame) });
             }
             else if (entry.what === 'cut') socket.cut();
             else if (entry.what === 'leave') socket.socket.close(1000);
@@ -231,8 +273,10 @@ class Replay {
 
         for (const [conn, socket] of this.sockets) {
             if (socket.deaf) continue;
-            const got = socket.messages.splice(0).filter(m => pings || hex(m) !== keepalive[this.dialect]).map(m => this.ours.text(m));
-            const want = expected.get(conn) ?? [];
+            // rule: the ack of a call may come later than its answer; that it comes was waited for
+            const counts = text => !(text.startsWith('ack for ') && this.calls.has(text.slice(8)));
+            const got = socket.messages.splice(0).filter(m => pings || hex(m) !== keepalive[this.dialect]).map(m => this.ours.text(m)).filter(counts);
+            const want = (expected.get(conn) ?? []).filter(counts);
             if (JSON.stringify(got) === JSON.stringify(want)) continue;
             const extra = [...got];
             const missing = want.filter(text => {
@@ -265,9 +309,13 @@ export default async suite => {
         await suite.test(`${name} goes as recorded`, async () => {
             const recording = load(name);
             // A server of its own: recordings use one another's document names.
-            const own = await start({ cores, durability: 'memory' });
+            // Where calls are replayed, so are the users that they are attributed to.
+            const key = new Key('HS256');
+            const config = about.users ? { ...keyFile([key]).config, ...about.config } : {};
+            const own = await start({ cores, durability: 'memory', config });
             suite.after(() => own.stop());
-            const url = recording.dialect === 'ywebsocket' ? `${own.yjs}/replay-${runs++}` : own.teleportal;
+            const asUser = conn => withToken(own.teleportal, key.token({ user: about.users[conn] ?? '', room: about.room ?? '' }));
+            const url = about.users ? asUser : recording.dialect === 'ywebsocket' ? `${own.yjs}/replay-${runs++}` : own.teleportal;
             const replay = new Replay(url, recording.dialect);
             suite.after(() => replay.end());
             const unused = new Set(isReference ? [] : about.steps ?? []);

@@ -374,3 +374,30 @@ Test(rpc, an_automatic_milestone_that_the_store_refuses_is_not_the_last)
     test_say_update(&ann, test_insert(1, 2, "c"));
     cr_assert_eq(world.counters.milestones_created, 2);
 }
+
+Test(rpc, a_milestone_waits_for_the_first_update_of_a_document_but_not_for_long)
+{
+    const struct tp_slice payload = create_payload();
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    call(&ann, "milestoneCreate", 0, payload);
+    HEARS(&ann, "");
+
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    HEARS(&ann, "ack 2");
+    HEARS(&ann, "rpc 0 ");
+    HEARS(&ann, "ack 1");
+
+    test_world_reopen(&world);
+    test_world_finish(&world);
+    begin(); /* another document, of which nothing comes */
+    const struct tp_slice again = create_payload();
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    call(&ann, "milestoneCreate", 0, again);
+    test_pass(&world, 1900 * TEST_MILLISECOND);
+    HEARS(&ann, "");
+    test_pass(&world, 200 * TEST_MILLISECOND);
+    HEARS(&ann, "rpc 409 The document is empty");
+    HEARS(&ann, "ack 1");
+    free((void *)payload.data);
+    free((void *)again.data);
+}

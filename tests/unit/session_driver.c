@@ -567,19 +567,24 @@ static bool take_step(struct test_world *world, struct tp_event *event, enum who
     return more;
 }
 
+static bool may_end(const struct test_world *world)
+{
+    return tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc);
+}
+
 /* As the shard does it. */
 static bool take_event(struct test_world *world, struct tp_event *event)
 {
     if (!tp_rpc_owns(event)) {
         const bool more = take_step(world, event, THE_SESSION);
-        return (tp_rpc_minds(world->rpc, event->kind) &&
-                take_step(world, event, THE_CALLS_AFTER)) ||
-               more;
+        if (!tp_rpc_minds(world->rpc, event->kind))
+            return more;
+        const bool was_busy = tp_rpc_is_busy(world->rpc);
+        return take_step(world, event, THE_CALLS_AFTER) || more || (was_busy && may_end(world));
     }
     if (world->rpc == NULL)
         world->rpc = tp_rpc_create(&world->rpc_env, world->session);
-    return take_step(world, event, THE_CALLS) ||
-           (tp_session_peer_count(world->session) == 0 && !tp_rpc_is_busy(world->rpc));
+    return take_step(world, event, THE_CALLS) || may_end(world);
 }
 
 void test_event(struct test_world *world, struct tp_event event)
