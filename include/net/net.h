@@ -127,8 +127,8 @@ void tp_connection_stream(struct tp_connection *connection, const char *type, st
 
 /* Shares `frame`, which holds one or more whole WebSocket frames (tp_websocket_seal), or a stream's
  * bytes. TP_FULL changes nothing; TP_ABSENT: the connection is closing, and nothing changes either.
- * `document` and `class` label the entry for tp_connection_drop. An empty outbox takes a frame of
- * any size. */
+ * `document` and `class` label the entry for tp_connection_drop, `mark` is what that tells of it.
+ * An empty outbox takes a frame of any size. */
 /* Answers are not dropped: TP_OUTBOX_CONTROL is refused only when more than this many times
  * outbox_size_max is queued already. Nothing is read from a connection that has more queued than
  * outbox_size_max, so only what it had said before can still be answered. */
@@ -136,12 +136,13 @@ void tp_connection_stream(struct tp_connection *connection, const char *type, st
 enum tp_outbox_class { TP_OUTBOX_CONTROL, TP_OUTBOX_DOCUMENT, TP_OUTBOX_AWARENESS };
 TP_MUST_CHECK enum tp_status tp_connection_send(struct tp_connection *connection,
                                                 struct tp_frame *frame, uint64_t document,
-                                                enum tp_outbox_class class);
+                                                enum tp_outbox_class class, uint32_t mark);
 
 /* Drops the entries of one document and class that the kernel has not been offered yet; returns how
- * many. One pass over what is queued: call it once per document and refusal, not per message. */
+ * many, and lowers `mark` to the lowest among them. One pass over what is queued: call it once per
+ * document and refusal, not per message. */
 uint32_t tp_connection_drop(struct tp_connection *connection, uint64_t document,
-                            enum tp_outbox_class class);
+                            enum tp_outbox_class class, uint32_t *mark);
 
 /* `drained` is called once, when nothing is left to send (at the next flush, if that is now). */
 void tp_connection_notify(struct tp_connection *connection);

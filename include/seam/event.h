@@ -13,6 +13,8 @@ enum tp_event_kind {
     TP_EVENT_HEARD,  /* another node said `heard` */
     TP_EVENT_STORED, /* `store_op`, which we submitted, is answered */
     TP_EVENT_WORKED, /* `work_op`, which we asked for, is done */
+    TP_EVENT_BEHIND, /* updates to `peer` are dropped from now on, those queued from `mark` on too;
+                        READY follows */
     TP_EVENT_READY,  /* `peer` has drained: it can take more */
     TP_EVENT_MORE,   /* go on where you stopped: you said TP_EFFECT_MORE */
     TP_EVENT_TOLD,   /* an operator or another part of the node: `told` */
@@ -49,5 +51,6 @@ struct tp_event {
         struct tp_work_op *work_op;
         enum tp_told told;
         struct tp_heard *heard;
+        uint32_t mark;
     };
 };

@@ -97,6 +97,7 @@ struct tp_message {
     enum tp_message_kind kind;
     enum tp_dialect_id dialect; /* whose bytes `raw` is */
     bool encrypted;
+    uint32_t mark;            /* of an update that a session broadcasts: for TP_EVENT_BEHIND */
     bool ready;               /* raw, in a frame, is what peers of `dialect` are to get, as it is */
     uint64_t id;              /* Teleportal's message id, lane a high, lane b low; else 0 */
     struct tp_slice document; /* as the client names it, without room */

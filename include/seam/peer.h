@@ -41,8 +41,11 @@ struct tp_peer {
     struct tp_link link; /* in the session's list */
     uint8_t audience;    /* one bit of enum tp_audience; 0 before it joined */
     bool synced;         /* was sent a step 2 since it joined */
-    bool behind;      /* set by the shard before READY: frames of this document were dropped, send
-                       * the peer the whole state; the session clears it */
+    bool behind;  /* set by the shard before READY: updates were dropped (BEHIND said so), send
+                   * the peer what it missed; the session clears it */
+    bool unaware; /* as above: awareness was dropped, send the newest states */
+    bool lost;    /* behind since so long ago that it is sent all there is */
+    struct tp_frame *checkpoint; /* behind: a state vector that it surely knows; else NULL */
     bool stale;       /* has what was deleted: hears nothing, and what it says does not count */
     bool told_denied; /* had its one auth message (spec 01 section 4.6) */
     bool said_awareness; /* since it joined */

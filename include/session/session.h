@@ -40,8 +40,9 @@ struct tp_session_limits {
                                 * slowest readers have theirs made anew when they read again */
     uint64_t tail_size_max; /* updates kept beside the merged state: their memory; a part of it, for
                              * large documents; more: folded */
-    uint64_t idle_ns;       /* this long after the last change caches go and the tail is folded */
-    uint32_t compact_count; /* log entries that ask for compaction */
+    uint64_t checkpoint_size; /* who has missed updates gets at most about this much more */
+    uint64_t idle_ns;         /* this long after the last change caches go and the tail is folded */
+    uint32_t compact_count;   /* log entries that ask for compaction */
     uint64_t compact_size;
 };
 extern const struct tp_session_limits tp_session_limits_default;

@@ -314,7 +314,7 @@ static void sent(struct tp_io *io, int32_t result, uint32_t flags)
 }
 
 void tp_connection_queue(struct tp_connection *connection, struct tp_frame *frame,
-                         uint64_t document, enum tp_outbox_class class)
+                         uint64_t document, enum tp_outbox_class class, uint32_t mark)
 {
     struct tp_net *net = connection->net;
 
@@ -322,7 +322,7 @@ void tp_connection_queue(struct tp_connection *connection, struct tp_frame *fram
         return;
     if (connection->outbox.count == 0)
         connection->progress_ns = now_ns(connection);
-    tp_outbox_push(&connection->outbox, net->pool, frame, document, class);
+    tp_outbox_push(&connection->outbox, net->pool, frame, document, class, mark);
     count_outbox(connection);
     if (connection->state == STATE_WEBSOCKET &&
         connection->outbox.unsent_size > outbox_size_max(net)) {
@@ -430,7 +430,7 @@ static void fired(struct tp_timer *timer)
             set_timer(connection, connection->received_ns + limits->ping_time_ns);
         } else {
             if (!connection->pinged)
-                tp_connection_queue(connection, net->ping, 0, TP_OUTBOX_CONTROL);
+                tp_connection_queue(connection, net->ping, 0, TP_OUTBOX_CONTROL, 0);
             connection->pinged = true;
             set_timer(connection, connection->received_ns + limits->dead_time_ns);
         }
@@ -552,7 +552,7 @@ static bool has_room(const struct tp_connection *connection, size_t size,
 }
 
 enum tp_status tp_connection_send(struct tp_connection *connection, struct tp_frame *frame,
-                                  uint64_t document, enum tp_outbox_class class)
+                                  uint64_t document, enum tp_outbox_class class, uint32_t mark)
 {
     const size_t size = tp_frame_bytes(frame).size;
 
@@ -562,17 +562,17 @@ enum tp_status tp_connection_send(struct tp_connection *connection, struct tp_fr
         return TP_ABSENT;
     if (!has_room(connection, size, class))
         return TP_FULL;
-    tp_connection_queue(connection, frame, document, class);
+    tp_connection_queue(connection, frame, document, class, mark);
     connection->queued_ns = now_ns(connection);
     connection->net->counts.messages_out++;
     return TP_OK;
 }
 
 uint32_t tp_connection_drop(struct tp_connection *connection, uint64_t document,
-                            enum tp_outbox_class class)
+                            enum tp_outbox_class class, uint32_t *mark)
 {
     const uint32_t count =
-        tp_outbox_drop(&connection->outbox, connection->net->pool, document, class);
+        tp_outbox_drop(&connection->outbox, connection->net->pool, document, class, mark);
 
     count_outbox(connection);
     return count;

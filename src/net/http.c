@@ -30,7 +30,7 @@ static void queue_parts(struct tp_connection *connection, const struct tp_slice 
             memcpy(at, parts[i].data, parts[i].size);
         at += parts[i].size;
     }
-    tp_connection_queue(connection, frame, 0, TP_OUTBOX_CONTROL);
+    tp_connection_queue(connection, frame, 0, TP_OUTBOX_CONTROL, 0);
     tp_frame_unref(frame);
 }
 

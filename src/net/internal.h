@@ -159,7 +159,7 @@ void tp_connection_settle(struct tp_connection *connection);
 void tp_connection_look(struct tp_connection *connection); /* puts it on the work list */
 void tp_connection_work(struct tp_connection *connection);
 void tp_connection_queue(struct tp_connection *connection, struct tp_frame *frame,
-                         uint64_t document, enum tp_outbox_class class);
+                         uint64_t document, enum tp_outbox_class class, uint32_t mark);
 void tp_connection_flush(struct tp_connection *connection);
 
 /* Nothing is queued, and nothing is on its way to the kernel. */

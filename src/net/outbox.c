@@ -40,14 +40,14 @@ static void grow(struct tp_outbox *box, struct tp_pool *pool)
 }
 
 void tp_outbox_push(struct tp_outbox *box, struct tp_pool *pool, struct tp_frame *frame,
-                    uint64_t document, uint32_t class)
+                    uint64_t document, uint32_t class, uint32_t mark)
 {
     TP_ASSERT(tp_frame_bytes(frame).size > 0); /* an empty frame could never be consumed */
 
     if (box->count == box->capacity)
         grow(box, pool);
     *nth(box, box->count++) = (struct tp_outbox_entry){
-        .frame = tp_frame_ref(frame), .document = document, .class = class};
+        .frame = tp_frame_ref(frame), .document = document, .class = class, .mark = mark};
     box->unsent_size += tp_frame_bytes(frame).size;
     check(box);
 }
@@ -87,7 +87,7 @@ void tp_outbox_consume(struct tp_outbox *box, struct tp_pool *pool, size_t sent)
 }
 
 uint32_t tp_outbox_drop(struct tp_outbox *box, struct tp_pool *pool, uint64_t document,
-                        uint32_t class)
+                        uint32_t class, uint32_t *mark)
 {
     /* What was half sent must go on, or the other side's framing breaks. */
     const uint32_t fixed = (uint32_t)tp_max(box->offered_count, box->head_sent > 0 ? 1 : 0);
@@ -97,6 +97,7 @@ uint32_t tp_outbox_drop(struct tp_outbox *box, struct tp_pool *pool, uint64_t do
         const struct tp_outbox_entry entry = *nth(box, n);
         if (entry.document == document && entry.class == class) {
             box->unsent_size -= size_of(&entry);
+            *mark = tp_min(*mark, entry.mark);
             tp_frame_unref(entry.frame);
         } else {
             *nth(box, kept++) = entry;

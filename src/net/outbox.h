@@ -17,6 +17,7 @@ struct tp_outbox_entry {
     struct tp_frame *frame;
     uint64_t document;
     uint32_t class;
+    uint32_t mark;
 };
 
 struct tp_outbox { /* zeroed: empty */
@@ -31,7 +32,7 @@ struct tp_outbox { /* zeroed: empty */
 
 /* Shares `frame`, which is not empty. */
 void tp_outbox_push(struct tp_outbox *box, struct tp_pool *pool, struct tp_frame *frame,
-                    uint64_t document, uint32_t class);
+                    uint64_t document, uint32_t class, uint32_t mark);
 
 /* Points up to `iov_count_max` vectors at unsent bytes, oldest first; returns how many. They, and
  * the frames behind them, stay until the next consume. */
@@ -40,9 +41,10 @@ size_t tp_outbox_gather(struct tp_outbox *box, struct iovec *iov, size_t iov_cou
 /* The kernel took `sent` of the bytes gathered, maybe none, and looks at none any more. */
 void tp_outbox_consume(struct tp_outbox *box, struct tp_pool *pool, size_t sent);
 
-/* Drops the entries of that label that the kernel has not been offered; returns how many. */
+/* Drops the entries of that label that the kernel has not been offered; returns how many, and
+ * lowers `mark` to the lowest of theirs. */
 uint32_t tp_outbox_drop(struct tp_outbox *box, struct tp_pool *pool, uint64_t document,
-                        uint32_t class);
+                        uint32_t class, uint32_t *mark);
 
 /* Drops everything. The kernel must not be looking. */
 void tp_outbox_finish(struct tp_outbox *box, struct tp_pool *pool);

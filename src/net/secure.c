@@ -21,7 +21,7 @@ static void seal(void *user, struct tp_slice bytes)
     if (connection->broken || connection->state == STATE_ENDING)
         return;
     frame = tp_frame_create(net->pool, bytes);
-    tp_outbox_push(&connection->secure->sealed, net->pool, frame, 0, TP_OUTBOX_CONTROL);
+    tp_outbox_push(&connection->secure->sealed, net->pool, frame, 0, TP_OUTBOX_CONTROL, 0);
     tp_frame_unref(frame);
     if (tp_link_alone(&connection->flush))
         tp_link_insert(&net->to_flush, &connection->flush);

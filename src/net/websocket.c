@@ -18,7 +18,7 @@ void tp_connection_send_control(struct tp_connection *connection, enum tp_websoc
     struct tp_frame *frame = tp_frame_create(connection->net->pool, payload);
 
     tp_websocket_seal(frame, opcode);
-    tp_connection_queue(connection, frame, 0, TP_OUTBOX_CONTROL);
+    tp_connection_queue(connection, frame, 0, TP_OUTBOX_CONTROL, 0);
     tp_frame_unref(frame);
 }
 

@@ -28,7 +28,7 @@ static void keep_alive(struct tp_timer *timer)
     if (due_ns <= now_ns) {
         struct tp_frame *frame = tp_frame_create(&shard->pool, dialect->keepalive);
         tp_websocket_seal(frame, TP_WEBSOCKET_BINARY);
-        if (tp_connection_send(channel->connection, frame, 0, TP_OUTBOX_CONTROL) == TP_OK)
+        if (tp_connection_send(channel->connection, frame, 0, TP_OUTBOX_CONTROL, 0) == TP_OK)
             tp_client_sent(&channel->client);
         tp_frame_unref(frame);
         due_ns = now_ns + dialect->keepalive_ns;
@@ -105,11 +105,11 @@ struct tp_client_paths tp_channel_paths(const struct tp_shard *shard)
 }
 
 enum tp_status tp_channel_send(struct tp_channel *channel, struct tp_frame *frame, uint64_t label,
-                               enum tp_outbox_class class)
+                               enum tp_outbox_class class, uint32_t mark)
 {
     if (channel->stream != NULL)
-        return tp_stream_send(channel, frame, label, class);
-    return tp_connection_send(channel->connection, frame, label, class);
+        return tp_stream_send(channel, frame, label, class, mark);
+    return tp_connection_send(channel->connection, frame, label, class, mark);
 }
 
 void tp_channel_pause(struct tp_channel *channel)

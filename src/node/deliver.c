@@ -2,6 +2,9 @@
  * however many peers take them; peers of the sender's dialect get the sender's own bytes. */
 #include "node/shard.h"
 
+/* Awareness behind more than this would be old when it is read. */
+#define AWARENESS_UNSENT_MAX ((size_t)64 << 10)
+
 /* Bytes that surely hold `message` in any dialect: its parts, and what frames them. */
 size_t tp_deliver_size_max(const struct tp_message *message, struct tp_slice document)
 {
@@ -70,10 +73,47 @@ static struct tp_frame *encode(struct tp_shard *shard, const struct tp_message *
     return frame;
 }
 
+/* The session is to note what the peer has surely been sent: all before `mark`. */
+static void tell_behind(struct tp_subscription *subscription, uint32_t mark)
+{
+    struct tp_document *document = subscription->document;
+    struct tp_shard *shard = document->shard;
+    struct tp_member *member = subscription->member;
+
+    if (member != NULL) {
+        member->fallen_mark = mark;
+        tp_link_insert(&document->fallen, &member->in_fallen);
+        return;
+    }
+    struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_BEHIND, 0);
+    letter->subscription = subscription;
+    letter->mark = mark;
+    tp_post_send(shard->reactor, document->owner, &letter->letter);
+    shard->counters.letters_sent++;
+}
+
+/* No more of this class for now: what is queued of it goes, and the newest follows once the
+ * connection has drained. */
+static void fall_behind(struct tp_subscription *subscription, enum tp_outbox_class class,
+                        uint32_t mark)
+{
+    struct tp_connection *connection = subscription->channel->connection;
+
+    tp_connection_drop(connection, (uint64_t)(uintptr_t)subscription, class, &mark);
+    if (class == TP_OUTBOX_DOCUMENT) {
+        subscription->behind = true;
+        tell_behind(subscription, mark);
+    } else {
+        subscription->unaware = true;
+    }
+    tp_connection_notify(connection);
+}
+
 /* A frame for the subscription's connection. A connection that cannot take another update of a
- * document loses all that are queued of it, and gets the document's state once it has drained. */
+ * document loses all that are queued of it, and gets what it missed once it has drained. The same
+ * goes for awareness, whose states make each other obsolete: much less of it may wait. */
 void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *frame,
-                      enum tp_outbox_class class)
+                      enum tp_outbox_class class, uint32_t mark)
 {
     struct tp_channel *channel = subscription->channel;
     const uint64_t label = (uint64_t)(uintptr_t)subscription;
@@ -81,9 +121,13 @@ void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *fra
     if (channel == NULL || channel->closing)
         return;
     struct tp_shard *shard = channel->shard;
-    if (class == TP_OUTBOX_DOCUMENT && subscription->behind)
+    if ((class == TP_OUTBOX_DOCUMENT && subscription->behind) ||
+        (class == TP_OUTBOX_AWARENESS && subscription->unaware))
         return;
-    const enum tp_status status = tp_channel_send(channel, frame, label, class);
+    const bool is_stale = class == TP_OUTBOX_AWARENESS &&
+                          tp_connection_unsent_size(channel->connection) > AWARENESS_UNSENT_MAX;
+    const enum tp_status status =
+        is_stale ? TP_FULL : tp_channel_send(channel, frame, label, class, mark);
     if (status == TP_OK) {
         tp_client_sent(&channel->client);
         shard->counters.deliveries++;
@@ -92,15 +136,10 @@ void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *fra
         return;
 
     shard->counters.outbox_full++;
-    if (class == TP_OUTBOX_AWARENESS)
-        return; /* the next renewal brings it again */
-    if (class == TP_OUTBOX_DOCUMENT) {
-        tp_connection_drop(channel->connection, label, TP_OUTBOX_DOCUMENT);
-        subscription->behind = true;
-        tp_connection_notify(channel->connection);
-        return;
-    }
-    tp_channel_close(channel, TP_CLOSE_OVERLOAD); /* answers are never dropped */
+    if (class == TP_OUTBOX_CONTROL)
+        tp_channel_close(channel, TP_CLOSE_OVERLOAD); /* answers are never dropped */
+    else
+        fall_behind(subscription, class, mark);
 }
 
 /* One letter to the shard where a remote member's connection lives. */
@@ -130,7 +169,7 @@ void tp_deliver_send(struct tp_member *member, struct tp_message *message)
     if (message->kind == TP_MESSAGE_ACK)
         shard->counters.acks_sent++;
     if (member->home == shard->index) {
-        tp_deliver_frame(member->subscription, frame, class);
+        tp_deliver_frame(member->subscription, frame, class, 0);
     } else {
         struct tp_shard_letter *letter =
             letter_with(shard, TP_LETTER_SEND, tp_frame_message(frame));
@@ -163,7 +202,7 @@ void tp_deliver_broadcast(struct tp_document *document, struct tp_message *messa
             frames[id] = encode(shard, message, tp_dialect_get(id), name, 0);
         }
         if (frames[id] != NULL)
-            tp_deliver_frame(subscription, frames[id], class);
+            tp_deliver_frame(subscription, frames[id], class, message->mark);
     }
 
     for (uint32_t home = 0; document->remote_counts != NULL && home < shard->count; home++) {
@@ -184,6 +223,7 @@ void tp_deliver_broadcast(struct tp_document *document, struct tp_message *messa
             letter->audience = audience;
             letter->class = class;
             letter->dialect = id;
+            letter->mark = message->mark;
             tp_post_send(shard->reactor, home, &letter->letter);
             shard->counters.letters_sent++;
         }
@@ -201,7 +241,7 @@ void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *messag
 
     if (frame == NULL)
         return;
-    const enum tp_status status = tp_channel_send(channel, frame, 0, TP_OUTBOX_CONTROL);
+    const enum tp_status status = tp_channel_send(channel, frame, 0, TP_OUTBOX_CONTROL, 0);
     if (status == TP_OK)
         tp_client_sent(&channel->client);
     else if (status == TP_FULL)

@@ -39,6 +39,7 @@ static struct tp_document *create(struct tp_shard *shard, struct tp_slice key, s
     tp_link_init(&document->in_waiting);
     tp_link_init(&document->askers);
     tp_link_init(&document->in_to_link);
+    tp_link_init(&document->fallen);
     tp_timer_init(&document->wake, woke);
     HASH_ADD_KEYPTR_BYHASHVALUE(hh, shard->documents, document->key, key.size, (unsigned)hash,
                                 document);
@@ -146,6 +147,7 @@ struct tp_member *tp_member_create(struct tp_document *document,
 
     member->peer = *like;
     tp_link_init(&member->peer.link);
+    tp_link_init(&member->in_fallen);
     member->document = document;
     member->subscription = subscription;
     member->home = home;
@@ -174,6 +176,7 @@ void tp_member_leave(struct tp_member *member)
         document->remote_counts[member->home * TP_DIALECT_COUNT + member->peer.dialect]--;
     }
     tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_LEFT, .peer = &member->peer});
+    TP_ASSERT(tp_link_alone(&member->in_fallen));
     tp_pool_give(&shard->pool, member->user, member->user_size);
     tp_pool_give(&shard->pool, member, sizeof *member);
 }
@@ -428,16 +431,22 @@ void tp_document_event(struct tp_document *document, struct tp_event *event)
     struct tp_shard *shard = document->shard;
     struct tp_link soon; /* computations that are small enough to do here */
     struct tp_event next = *event;
+    bool more = false;
 
     tp_link_init(&soon);
     TP_ASSERT(!document->handling);
     document->handling = true;
     for (;;) {
-        const bool more = take(document, &next, &soon);
-        struct tp_link *link = more ? NULL : tp_list_pop(&soon);
-        if (more) {
+        more |= take(document, &next, &soon);
+        struct tp_link *fallen = tp_list_pop(&document->fallen), *link;
+        if (fallen != NULL) {
+            struct tp_member *member = TP_CONTAINER(fallen, struct tp_member, in_fallen);
+            next = (struct tp_event){
+                .kind = TP_EVENT_BEHIND, .peer = &member->peer, .mark = member->fallen_mark};
+        } else if (more) {
             next = (struct tp_event){.kind = TP_EVENT_MORE};
-        } else if (link != NULL) {
+            more = false;
+        } else if ((link = tp_list_pop(&soon)) != NULL) {
             struct tp_work_op *op = TP_CONTAINER(link, struct tp_work_op, link);
             tp_work_run(op);
             document->inflight--;

@@ -1,6 +1,6 @@
 /* src/node/letters.h - what shards write to each other.
  *
- *     connection's shard  ── JOIN, SAID, READY, RIGHTS, LEAVE ──►  document's shard
+ *     connection's shard  ── JOIN, SAID, BEHIND, READY, RIGHTS, LEAVE ──►  document's shard
  *                         ◄── SEND, BROADCAST, AUDIENCE, CLOSE, PAUSE, RESUME, NOTIFY, LEFT ──
  *     any                 ── MOVE ──►  any           a connection changes its thread
  *     any                 ── POST ──►  a stream's shard ── POSTED ──►  back    (node/stream.h)
@@ -28,6 +28,7 @@ enum tp_letter_kind {
     TP_LETTER_HOME = 1, /* read: the block goes back into its writer's pool */
     TP_LETTER_JOIN,     /* bytes: key, user id */
     TP_LETTER_SAID,     /* bytes: the message's raw bytes */
+    TP_LETTER_BEHIND,   /* mark */
     TP_LETTER_READY,
     TP_LETTER_RIGHTS, /* rights */
     TP_LETTER_LEAVE,
@@ -70,6 +71,8 @@ struct tp_shard_letter {
     uint32_t dialect;     /* BROADCAST */
     uint32_t reason;      /* CLOSE: enum tp_close_reason */
     bool behind;          /* READY; ANSWER: the document is open */
+    bool unaware;         /* READY */
+    uint32_t mark;        /* SEND, BROADCAST, BEHIND */
     uint8_t rights;       /* RIGHTS */
     struct tp_keys *keys; /* KEYS: the reader's from now on; NULL: nobody asks for any */
     struct tp_admin_token *admin_token; /* KEYS, to shard 0: as keys */

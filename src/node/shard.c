@@ -10,6 +10,7 @@
 
 #define ARENA_SIZE ((size_t)1 << 20)
 #define SECOND_NS UINT64_C(1000000000)
+#define CHECKPOINTS_PER_OUTBOX 32u
 #define SLOW_TURN_NS UINT64_C(5000000)
 
 #define STOP_STEP_NS UINT64_C(20000000) /* between two looks at how far the end has come */
@@ -296,6 +297,7 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
     shard->limits = tp_session_limits_default;
     shard->limits.grace_ns = shard->config->session_grace_seconds * UINT64_C(1000000000);
     shard->limits.update_size_max = shard->config->max_update_bytes;
+    shard->limits.checkpoint_size = shard->config->outbox_size / CHECKPOINTS_PER_OUTBOX;
     shard->limits.compact_count = (uint32_t)shard->config->compact_count;
     shard->limits.compact_size = shard->config->compact_size;
     if (shard->config->rate_limits.count > 0)

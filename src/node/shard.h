@@ -179,8 +179,9 @@ struct tp_subscription {
     uint8_t rights;           /* enum tp_right: each message needs some of these bits */
     bool told_denied;         /* had its one auth message from us (spec 01 section 4.6) */
     bool paused;
-    bool notify; /* the session wants TP_EVENT_READY */
-    bool behind; /* frames of this document were dropped: a resync is due */
+    bool notify;  /* the session wants TP_EVENT_READY */
+    bool behind;  /* updates of this document were dropped: what it missed is due */
+    bool unaware; /* awareness was: the newest states are due */
     struct tp_subscription_key {
         struct tp_channel *channel;
         struct tp_document *document;
@@ -196,6 +197,8 @@ struct tp_member {
         *subscription; /* here, or on shard `home`: then only a name for letters */
     uint32_t home;
     uint32_t audience_told;
+    struct tp_link in_fallen; /* behind since a moment ago: the session is to hear of it */
+    uint32_t fallen_mark;
     uint8_t *user; /* the user id that the peer points to; pool memory */
     size_t user_size;
     struct tp_member_key { /* of a remote member */
@@ -216,6 +219,7 @@ struct tp_document {
     struct tp_link in_idle;
     struct tp_link in_waiting;
     struct tp_link in_to_link;
+    struct tp_link fallen; /* members; empty between events */
     struct tp_timer wake;
     struct tp_shard *shard;
     size_t session_size;     /* as counted in tp_shard.sessions_size */
@@ -255,7 +259,8 @@ void tp_channel_said(struct tp_channel *channel, struct tp_slice bytes);
 /* As tp_connection_send; `frame` is sealed for a WebSocket, and made into what the channel's
  * transport wants. */
 TP_MUST_CHECK enum tp_status tp_channel_send(struct tp_channel *channel, struct tp_frame *frame,
-                                             uint64_t label, enum tp_outbox_class class);
+                                             uint64_t label, enum tp_outbox_class class,
+                                             uint32_t mark);
 /* Nothing more is heard from the client, until resumed. */
 void tp_channel_pause(struct tp_channel *channel);
 void tp_channel_resume(struct tp_channel *channel);
@@ -347,7 +352,7 @@ void tp_deliver_send(struct tp_member *member, struct tp_message *message);
 void tp_deliver_broadcast(struct tp_document *document, struct tp_message *message,
                           uint32_t audience, const struct tp_member *except);
 void tp_deliver_frame(struct tp_subscription *subscription, struct tp_frame *frame,
-                      enum tp_outbox_class class);
+                      enum tp_outbox_class class, uint32_t mark);
 /* Straight to a channel, for answers that no session gives. */
 void tp_deliver_to_channel(struct tp_channel *channel, struct tp_message *message);
 enum tp_outbox_class tp_deliver_class(enum tp_message_kind kind);

@@ -496,7 +496,7 @@ static enum tp_status keep_answer(struct tp_stream *stream, struct tp_slice mess
 }
 
 enum tp_status tp_stream_send(struct tp_channel *channel, struct tp_frame *frame, uint64_t label,
-                              enum tp_outbox_class class)
+                              enum tp_outbox_class class, uint32_t mark)
 {
     struct tp_stream *stream = channel->stream;
     const struct tp_slice message = tp_frame_message(frame);
@@ -505,8 +505,8 @@ enum tp_status tp_stream_send(struct tp_channel *channel, struct tp_frame *frame
     const enum tp_status status =
         channel->transport == TP_TRANSPORT_ONCE
             ? keep_answer(stream, message, class)
-            : tp_connection_send(channel->connection, event_of(channel->shard, frame), label,
-                                 class);
+            : tp_connection_send(channel->connection, event_of(channel->shard, frame), label, class,
+                                 mark);
     if (status == TP_OK && class == TP_OUTBOX_CONTROL && tp_teleportal_is_ack(message, &id))
         answered(stream, id);
     return status;
@@ -524,7 +524,8 @@ static void ping(struct tp_timer *timer)
         shard->stream_ping = tp_frame_create(&shard->pool, TP_SSE_PING);
     /* What waits already will be a sign of life when it arrives. */
     if (tp_connection_unsent_size(channel->connection) == 0 &&
-        tp_connection_send(channel->connection, shard->stream_ping, 0, TP_OUTBOX_CONTROL) != TP_OK)
+        tp_connection_send(channel->connection, shard->stream_ping, 0, TP_OUTBOX_CONTROL, 0) !=
+            TP_OK)
         return;
     tp_timer_set(shard->reactor, timer, tp_reactor_now_ns(shard->reactor) + TP_STREAM_PING_NS);
 }
@@ -639,7 +640,7 @@ static struct tp_stream *open_stream(struct tp_visit *visit, struct tp_grant *gr
 
     struct tp_frame *first = tp_frame_alloc(&shard->pool, tp_sse_client_id_size(id.size));
     tp_sse_client_id_write(id, first->data + TP_FRAME_HEAD_SIZE);
-    if (tp_connection_send(connection, first, 0, TP_OUTBOX_CONTROL) == TP_OK)
+    if (tp_connection_send(connection, first, 0, TP_OUTBOX_CONTROL, 0) == TP_OK)
         tp_timer_set(shard->reactor, &stream->ping,
                      tp_reactor_now_ns(shard->reactor) + TP_STREAM_PING_NS);
     tp_frame_unref(first);

@@ -40,7 +40,7 @@ bool tp_stream_request(struct tp_shard *shard, struct tp_connection *connection,
 
 /* What channel.c leaves to us for channels that are not WebSockets. */
 enum tp_status tp_stream_send(struct tp_channel *channel, struct tp_frame *frame, uint64_t label,
-                              enum tp_outbox_class class);
+                              enum tp_outbox_class class, uint32_t mark);
 void tp_stream_expect(struct tp_channel *channel, uint64_t id); /* said: an ack will come */
 void tp_stream_continue(struct tp_channel *channel);            /* what held it may be over */
 void tp_stream_closing(struct tp_channel *channel, enum tp_close_reason reason);

@@ -204,13 +204,14 @@ void tp_subscription_ready(struct tp_subscription *subscription)
 {
     struct tp_document *document = subscription->document;
     struct tp_shard *shard = document->shard;
-    const bool behind = subscription->behind;
+    const bool behind = subscription->behind, unaware = subscription->unaware;
 
-    if (!subscription->notify && !behind)
+    if (!subscription->notify && !behind && !unaware)
         return;
-    subscription->notify = subscription->behind = false;
+    subscription->notify = subscription->behind = subscription->unaware = false;
     if (subscription->member != NULL) {
         subscription->member->peer.behind |= behind;
+        subscription->member->peer.unaware |= unaware;
         tp_document_event(document, &(struct tp_event){.kind = TP_EVENT_READY,
                                                        .peer = &subscription->member->peer});
         return;
@@ -218,6 +219,7 @@ void tp_subscription_ready(struct tp_subscription *subscription)
     struct tp_shard_letter *letter = tp_shard_letter_create(shard, TP_LETTER_READY, 0);
     letter->subscription = subscription;
     letter->behind = behind;
+    letter->unaware = unaware;
     send_letter(shard, document->owner, letter);
 }
 
@@ -285,7 +287,7 @@ static void broadcast_here(struct tp_shard *shard, const struct tp_shard_letter 
             TP_CONTAINER(link, struct tp_subscription, in_document);
         if (subscription != letter->subscription && (subscription->audience & letter->audience) &&
             tp_client_dialect(&subscription->channel->client)->id == letter->dialect)
-            tp_deliver_frame(subscription, frame, letter->class);
+            tp_deliver_frame(subscription, frame, letter->class, letter->mark);
     }
     tp_frame_unref(frame);
 }
@@ -296,7 +298,7 @@ static void sent_here(struct tp_shard *shard, const struct tp_shard_letter *lett
         tp_frame_create(&shard->pool, (struct tp_slice){letter->bytes, letter->bytes_size});
 
     tp_websocket_seal(frame, TP_WEBSOCKET_BINARY);
-    tp_deliver_frame(letter->subscription, frame, letter->class);
+    tp_deliver_frame(letter->subscription, frame, letter->class, 0);
     tp_frame_unref(frame);
 }
 
@@ -334,8 +336,14 @@ static void read_as_owner(struct tp_shard *shard, struct tp_shard_letter *letter
                                                                .peer = &member->peer,
                                                                .message = &letter->message});
         break;
+    case TP_LETTER_BEHIND:
+        tp_document_event(member->document, &(struct tp_event){.kind = TP_EVENT_BEHIND,
+                                                               .peer = &member->peer,
+                                                               .mark = letter->mark});
+        break;
     case TP_LETTER_READY:
         member->peer.behind |= letter->behind;
+        member->peer.unaware |= letter->unaware;
         tp_document_event(member->document,
                           &(struct tp_event){.kind = TP_EVENT_READY, .peer = &member->peer});
         break;
@@ -383,6 +391,7 @@ void tp_shard_letter(void *context, struct tp_letter *base)
         joined(shard, letter);
         break;
     case TP_LETTER_SAID:
+    case TP_LETTER_BEHIND:
     case TP_LETTER_READY:
     case TP_LETTER_RIGHTS:
     case TP_LETTER_LEAVE:

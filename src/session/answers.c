@@ -151,10 +151,13 @@ void tp_answers_ask(struct tp_session *session, struct tp_peer *peer,
 
 void tp_answers_catch_up(struct tp_session *session, struct tp_peer *peer)
 {
-    struct question *question = ask(session, peer, (struct tp_slice){0});
+    const bool knows = peer->checkpoint != NULL;
+    struct question *question =
+        ask(session, peer, knows ? tp_frame_message(peer->checkpoint) : (struct tp_slice){0});
 
-    question->slot = SLOT_FULL;
+    question->slot = knows ? SLOT_OTHER : SLOT_FULL;
     question->encrypted = session->mode == TP_MODE_ENCRYPTED;
+    tp_checkpoint_forget(peer);
 }
 
 static enum tp_message_kind kind_of(const struct question *question)
@@ -299,13 +302,18 @@ static bool start_pieces(struct tp_session *session, struct question *question, 
     return started;
 }
 
-void tp_answers_ready(struct tp_session *session, struct tp_peer *peer)
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
 {
-    if (peer->behind && peer->piecewise != NULL)
+    if (peer->behind && peer->piecewise != NULL) {
         peer->piecewise->version = session->version; /* what was lost comes behind the pieces */
-    else if (peer->behind)
+        tp_checkpoint_forget(peer);
+    } else if (peer->behind) {
         tp_answers_catch_up(session, peer);
+    }
     peer->behind = false;
+    if (peer->unaware && session->mode != TP_MODE_ENCRYPTED) /* else renewals bring them */
+        tp_guests_send_all(session, peer, true, out);
+    peer->unaware = false;
     tp_passages_ready(session, peer);
 }
 
@@ -464,6 +472,7 @@ void tp_answers_forget(struct tp_session *session, struct tp_peer *peer)
         else
             question->peer = NULL;
     }
+    tp_checkpoint_forget(peer);
     tp_passages_forget(session, peer);
 }
 

@@ -12,6 +12,7 @@ bool tp_content_is_empty(const struct tp_session *session)
 void tp_content_add(struct tp_session *session, struct tp_frame *frame, struct tp_slice v1,
                     const struct tp_update_range *ranges, uint32_t range_count)
 {
+    tp_checkpoint_before(session, v1.size);
     if (session->tail_count == session->tail_room) {
         const uint32_t room = session->tail_room == 0 ? TAIL_ROOM_FIRST : 2 * session->tail_room;
         struct tail_entry *tail = tp_session_take(session, room * sizeof *tail);
@@ -133,6 +134,7 @@ void tp_content_forget_caches(struct tp_session *session)
 void tp_content_finish(struct tp_session *session)
 {
     TP_ASSERT(session->fold.op == NULL);
+    tp_checkpoint_finish(session);
     tp_content_forget_caches(session);
     for (uint32_t i = 0; i < session->tail_count; i++)
         tp_frame_unref(session->tail[i].frame);

@@ -170,13 +170,14 @@ static struct tp_awareness_entry entry_of(const struct guest *guest)
                                                     : TP_SLICE("null")};
 }
 
-void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
+void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, bool gone,
+                        struct tp_effects *out)
 {
     uint64_t count = 0;
     size_t size = 0;
 
     for (uint32_t i = 0; i < session->guest_count; i++) {
-        if (session->guests[i]->state_size == 0)
+        if (session->guests[i]->state_size == 0 && !gone)
             continue;
         const struct tp_awareness_entry entry = entry_of(session->guests[i]);
         count++;
@@ -187,7 +188,7 @@ void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct
     struct batch batch = batch_begin(session, count, size);
     for (uint32_t i = 0; i < session->guest_count; i++) {
         const struct tp_awareness_entry entry = entry_of(session->guests[i]);
-        if (session->guests[i]->state_size > 0)
+        if (session->guests[i]->state_size > 0 || gone)
             tp_awareness_write_entry(&batch.out, &entry);
     }
     tp_session_send(out, peer, batch_end(session, &batch));
@@ -227,7 +228,7 @@ void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp
         tp_session_broadcast(out, peer, TP_AUDIENCE_TELEPORTAL,
                              tp_session_say_again(session, message));
     }
-    tp_guests_send_all(session, peer, out);
+    tp_guests_send_all(session, peer, false, out);
     tp_replies_ack(session, peer, message->id, out);
 }
 

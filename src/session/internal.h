@@ -280,6 +280,12 @@ struct tp_session {
     uint64_t known_deletes[4];          /* hashes of accepted updates that only delete */
     uint32_t known_deletes_at;
 
+    /* checkpoint.c */
+    struct tp_frame **checkpoints; /* state vectors by mark; NULL until the first update */
+    size_t checkpoints_size;
+    uint64_t part_left; /* bytes; 0: the next update begins a part */
+    uint32_t mark;      /* of the part at hand */
+
     /* questions, updates, answers under way */
     struct tp_link questions;
     uint32_t question_count;
@@ -428,6 +434,16 @@ struct tp_frame *tp_content_state_vector(struct tp_session *session);
 void tp_content_forget_caches(struct tp_session *session);
 void tp_content_finish(struct tp_session *session);
 
+/* ---- checkpoint.c -------------------------------------------------------------------------------
+ */
+
+/* An update of that size is about to be added to the content. */
+void tp_checkpoint_before(struct tp_session *session, size_t update_size);
+void tp_checkpoint_behind(struct tp_session *session, struct tp_peer *peer, uint32_t mark);
+void tp_checkpoint_forget(struct tp_peer *peer);
+size_t tp_checkpoint_memory(const struct tp_session *session);
+void tp_checkpoint_finish(struct tp_session *session);
+
 /* ---- answers.c ----------------------------------------------------------------------------------
  */
 
@@ -445,7 +461,7 @@ struct tp_frame *tp_answers_encode(struct tp_session *session, const struct tp_w
                                    enum tp_message_kind kind);
 void tp_answers_diff_free(struct tp_session *session, struct tp_work_op *op);
 void tp_answers_worked(struct tp_session *session, struct tp_work_op *op, struct tp_effects *out);
-void tp_answers_ready(struct tp_session *session, struct tp_peer *peer);
+void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
 /* For passages.c: an update as a whole message, such a message as an effect, the step 2 behind all
  * pieces, and a question of who has had them. */
 struct tp_frame *tp_answers_encode_update(struct tp_session *session, struct tp_slice v1);
@@ -529,8 +545,9 @@ void tp_guests_awareness(struct tp_session *session, struct tp_peer *peer,
                          struct tp_message *message, struct tp_effects *out);
 void tp_guests_query(struct tp_session *session, struct tp_peer *peer, struct tp_message *message,
                      struct tp_effects *out);
-/* All states in one message; nothing when nobody is there. */
-void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
+/* All states in one message; nothing when nobody is there. `gone`: and who went lately. */
+void tp_guests_send_all(struct tp_session *session, struct tp_peer *peer, bool gone,
+                        struct tp_effects *out);
 void tp_guests_left(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out);
 void tp_guests_expire(struct tp_session *session, struct tp_effects *out);
 void tp_guests_hand_over(struct tp_session *session, uint64_t client, struct tp_peer *peer);

@@ -19,6 +19,7 @@ const struct tp_session_limits tp_session_limits_default = {
     .piece_size = 256 << 10,
     .passage_size_max = (uint64_t)32 << 20,
     .tail_size_max = 256 << 10,
+    .checkpoint_size = 128 << 10,
     .idle_ns = 2 * SECOND_NS,
     .compact_count = 128,
     .compact_size = 256 << 10,
@@ -113,6 +114,7 @@ struct said *tp_session_say(struct tp_session *session, enum tp_message_kind kin
     struct said *said = tp_session_take(session, sizeof *said);
 
     said->message.kind = kind;
+    said->message.mark = session->mark;
     said->next = session->said;
     session->said = said;
     return said;
@@ -123,6 +125,7 @@ struct said *tp_session_say_again(struct tp_session *session, const struct tp_me
     struct said *said = tp_session_say(session, message->kind);
 
     said->message = *message;
+    said->message.mark = session->mark;
     if (message->frame != NULL)
         tp_frame_ref(message->frame);
     return said;
@@ -237,7 +240,7 @@ static void greet(struct tp_session *session, struct tp_peer *peer, struct tp_ef
     tp_session_send(out, peer, step);
     if (!(peer->rights & TP_MAY_WRITE))
         tp_replies_deny(session, peer, false, TP_SLICE("read-only"), out);
-    tp_guests_send_all(session, peer, out);
+    tp_guests_send_all(session, peer, false, out);
 }
 
 static void left(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
@@ -627,8 +630,11 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
             tp_answers_worked(session, event->work_op, out);
         }
         break;
+    case TP_EVENT_BEHIND:
+        tp_checkpoint_behind(session, event->peer, event->mark);
+        break;
     case TP_EVENT_READY:
-        tp_answers_ready(session, event->peer);
+        tp_answers_ready(session, event->peer, out);
         break;
     case TP_EVENT_WOKE:
         woke(session, out);
@@ -781,6 +787,7 @@ size_t tp_session_memory(const struct tp_session *session)
     size += session->delayed_count * sizeof(struct delayed);
     size += session->attendee_count * tp_pool_class_size(sizeof(struct attendee));
     size += tp_bus_memory(session);
+    size += tp_checkpoint_memory(session);
     size += session->guest_size + session->guest_room * sizeof(struct guest *);
     size += session->merged == NULL ? 0 : session->merged->bytes.capacity + sizeof(struct blob);
     size += session->tail_size + session->tail_room * sizeof(struct tail_entry) +

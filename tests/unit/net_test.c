@@ -89,7 +89,7 @@ static void on_message(void *context, struct tp_connection *connection, struct t
     if (server->echo) {
         struct tp_frame *frame = tp_frame_create(&server->pool, bytes);
         tp_websocket_seal(frame, text ? TP_WEBSOCKET_TEXT : TP_WEBSOCKET_BINARY);
-        server->last_send = tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT);
+        server->last_send = tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT, 0);
         tp_frame_unref(frame);
     }
     if (server->pause_once)
@@ -576,7 +576,7 @@ Test(net, streams_until_it_is_closed)
     tp_connection_stream(server.last, "text/event-stream", TP_SLICE("X-Accel-Buffering: no\r\n"));
     UNTIL(&server, comes(&inbox, "\r\n\r\n"));
     struct tp_frame *event = tp_frame_create(&server.pool, TP_SLICE("data: 1\n\n"));
-    cr_assert_eq(tp_connection_send(server.last, event, 0, TP_OUTBOX_DOCUMENT), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, event, 0, TP_OUTBOX_DOCUMENT, 0), TP_OK);
     tp_frame_unref(event);
     UNTIL(&server, comes(&inbox, "data: 1\n\n"));
     tp_connection_close(server.last, 1001, TP_SLICE(""));
@@ -1031,7 +1031,7 @@ Test(net, refuses_frames_past_the_limit_drops_by_label_and_says_when_it_has_drai
     for (int rounds = 0; rounds < 1000; rounds++) {
         const uint64_t document = sent % 2 + 1;
         const enum tp_status status = tp_connection_send(server.last, document == 1 ? one : two,
-                                                         document, TP_OUTBOX_DOCUMENT);
+                                                         document, TP_OUTBOX_DOCUMENT, 0);
         turn(&server);
         if (status == TP_FULL)
             break;
@@ -1041,9 +1041,9 @@ Test(net, refuses_frames_past_the_limit_drops_by_label_and_says_when_it_has_drai
     cr_assert_leq(tp_connection_unsent_size(server.last), 12 * SIZE);
     cr_assert_geq(tp_connection_unsent_size(server.last), 11 * SIZE);
     /* One send is under way with what it was offered: at most all of it was offered. */
-    const uint32_t dropped = tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT);
-    cr_assert_eq(tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT), 0);
-    cr_assert_eq(tp_connection_drop(server.last, 2, TP_OUTBOX_AWARENESS), 0);
+    const uint32_t dropped = tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT, &(uint32_t){0});
+    cr_assert_eq(tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT, &(uint32_t){0}), 0);
+    cr_assert_eq(tp_connection_drop(server.last, 2, TP_OUTBOX_AWARENESS, &(uint32_t){0}), 0);
     cr_assert_gt(dropped, 0);
     tp_connection_notify(server.last);
 
@@ -1075,10 +1075,10 @@ Test(net, takes_one_frame_of_any_size_when_nothing_is_queued)
     UNTIL(&server, server.message_count == 1);
     struct tp_frame *large = sealed(&server, 7, 1000), *small = sealed(&server, 8, 1);
 
-    cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_DOCUMENT), TP_OK);
-    cr_assert_eq(tp_connection_send(server.last, small, 0, TP_OUTBOX_DOCUMENT), TP_FULL);
+    cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_DOCUMENT, 0), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, small, 0, TP_OUTBOX_DOCUMENT, 0), TP_FULL);
     UNTIL(&server, has(&inbox, 1004));
-    cr_assert_eq(tp_connection_send(server.last, small, 0, TP_OUTBOX_DOCUMENT), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, small, 0, TP_OUTBOX_DOCUMENT, 0), TP_OK);
     UNTIL(&server, has(&inbox, 1007));
 
     tp_frame_unref(large);
@@ -1099,7 +1099,7 @@ Test(net, sends_hundreds_of_frames_of_one_tick_in_order_and_few_calls)
 
     for (int i = 0; i < COUNT; i++) {
         struct tp_frame *frame = sealed(&server, (uint8_t)i, 1);
-        cr_assert_eq(tp_connection_send(server.last, frame, 0, TP_OUTBOX_DOCUMENT), TP_OK);
+        cr_assert_eq(tp_connection_send(server.last, frame, 0, TP_OUTBOX_DOCUMENT, 0), TP_OK);
         tp_frame_unref(frame);
     }
     UNTIL(&server, has(&inbox, COUNT * 3));
@@ -1370,7 +1370,7 @@ Test(net, does_not_listen_to_who_asks_for_more_than_its_outbox_and_does_not_read
 
     size_t queued_count = 0; /* answers, which are not refused */
     while (tp_connection_unsent_size(server.last) <= 2 * SIZE) {
-        cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL), TP_OK);
+        cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL, 0), TP_OK);
         queued_count++;
         turn(&server);
     }
@@ -1400,7 +1400,7 @@ Test(net, drops_who_does_not_read_what_it_asked_for_and_who_is_not_heard_for_tha
     say_frame(inbox.fd, 0x81, TP_SLICE("a"));
     UNTIL(&server, server.message_count == 1);
 
-    cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, large, 0, TP_OUTBOX_CONTROL, 0), TP_OK);
 
     UNTIL(&server, server.closed_count == 1);
     cr_assert_eq(tp_net_counts(server.net).slow_closed, 1);
@@ -1426,17 +1426,42 @@ Test(net, gives_each_a_small_outbox_while_all_together_have_too_much)
     UNTIL(&server, server.message_count == 2);
     struct tp_frame *large = sealed(&server, 7, 6 << 20), *small = sealed(&server, 8, 60 << 10);
 
-    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT), TP_OK);
-    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT), TP_OK, "it may have 64M");
-    cr_assert_eq(tp_connection_send(first, small, 1, TP_OUTBOX_DOCUMENT), TP_FULL);
-    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_OK);
-    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_FULL);
+    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT, 0), TP_OK);
+    cr_assert_eq(tp_connection_send(first, large, 1, TP_OUTBOX_DOCUMENT, 0), TP_OK,
+                 "it may have 64M");
+    cr_assert_eq(tp_connection_send(first, small, 1, TP_OUTBOX_DOCUMENT, 0), TP_FULL);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT, 0), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT, 0), TP_FULL);
 
-    cr_assert_gt(tp_connection_drop(first, 1, TP_OUTBOX_DOCUMENT), 0);
-    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT), TP_OK);
+    cr_assert_gt(tp_connection_drop(first, 1, TP_OUTBOX_DOCUMENT, &(uint32_t){0}), 0);
+    cr_assert_eq(tp_connection_send(server.last, small, 1, TP_OUTBOX_DOCUMENT, 0), TP_OK);
     tp_frame_unref(large);
     tp_frame_unref(small);
     hang_up(&greedy);
     hang_up(&modest);
+    stop(&server);
+}
+
+Test(net, says_the_lowest_mark_of_what_it_drops)
+{
+    struct server server = {.limits = tp_net_limits_default};
+    start(&server);
+    struct inbox inbox = open_websocket(&server);
+    say_frame(inbox.fd, 0x81, TP_SLICE("a"));
+    UNTIL(&server, server.message_count == 1);
+    struct tp_frame *frame = sealed(&server, 1, 10);
+    uint32_t mark = 9;
+
+    cr_assert_eq(tp_connection_send(server.last, frame, 1, TP_OUTBOX_DOCUMENT, 7), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, frame, 1, TP_OUTBOX_DOCUMENT, 5), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, frame, 2, TP_OUTBOX_DOCUMENT, 3), TP_OK);
+    cr_assert_eq(tp_connection_send(server.last, frame, 1, TP_OUTBOX_AWARENESS, 2), TP_OK);
+
+    cr_assert_eq(tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT, &mark), 2);
+    cr_assert_eq(mark, 5);
+    cr_assert_eq(tp_connection_drop(server.last, 1, TP_OUTBOX_DOCUMENT, &mark), 0);
+    cr_assert_eq(mark, 5);
+    tp_frame_unref(frame);
+    hang_up(&inbox);
     stop(&server);
 }

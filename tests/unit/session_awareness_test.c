@@ -265,3 +265,20 @@ Test(session_awareness, tells_the_gone_to_who_announced_presence_by_a_leave_alon
     HEARS(&cid, "awareness 9:3:null");
     HEARS(&cid, "leave 9 of d");
 }
+
+Test(session_awareness, sends_the_newest_states_and_who_went_to_a_peer_that_lost_some)
+{
+    test_say_awareness(&ann, "7:1:{\"a\":1}");
+    test_say_awareness(&ann, "7:2:{\"a\":2}");
+    test_say_awareness(&cid, "9:1:{}");
+    test_say_awareness(&cid, "9:2:null");
+    test_deaf(&bob);
+    bob.peer.unaware = true;
+
+    test_ready(&bob);
+
+    HEARS(&bob, "awareness 7:2:{\"a\":2} 9:2:null");
+    HEARS(&bob, "");
+    test_ready(&bob);
+    HEARS(&bob, "");
+}

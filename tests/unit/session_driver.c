@@ -493,8 +493,10 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
         TP_LIST_EACH(link, &world->clients)
         {
             struct test_client *client = TP_CONTAINER(link, struct test_client, link);
-            if (&client->peer != effect->peer && (client->peer.audience & effect->audience) != 0)
+            if (&client->peer != effect->peer && (client->peer.audience & effect->audience) != 0) {
+                client->mark = effect->message->mark;
                 deliver(client, effect->message);
+            }
         }
         break;
     case TP_EFFECT_STORE:
@@ -714,6 +716,13 @@ void test_leave(struct test_client *client)
     cr_assert(tp_link_alone(&client->peer.link));
     memset(&client->peer, 0xee, sizeof client->peer); /* who still looks sees rubbish */
     test_deaf(client);
+}
+
+void test_fall_behind(struct test_client *client, uint32_t mark)
+{
+    test_event(client->world,
+               (struct tp_event){.kind = TP_EVENT_BEHIND, .peer = &client->peer, .mark = mark});
+    client->peer.behind = true; /* as with READY */
 }
 
 void test_ready(struct test_client *client)

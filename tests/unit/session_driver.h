@@ -31,6 +31,7 @@ struct test_client {
     struct test_world *world;
     const char *name;
     bool here, closed, paused, wants_ready;
+    uint32_t mark; /* of the last broadcast to it */
     uint64_t ids[TEST_LINE_COUNT_MAX];
     uint32_t id_count;
     char *lines[TEST_LINE_COUNT_MAX];
@@ -87,6 +88,8 @@ void test_join_with(struct test_world *world, struct test_client *client,
                     enum tp_dialect_id dialect, const char *name, uint8_t rights);
 void test_leave(struct test_client *client);
 void test_ready(struct test_client *client);
+/* What the client was broadcast from `mark` on is dropped. */
+void test_fall_behind(struct test_client *client, uint32_t mark);
 
 /* What a client says. */
 void test_say(struct test_client *client, struct tp_message message);

@@ -877,6 +877,107 @@ Test(session_sync, sends_the_whole_state_to_a_peer_that_lost_frames)
     HEARS(&bob, "");
 }
 
+Test(session_sync, sends_what_it_missed_to_a_peer_that_fell_behind)
+{
+    world.limits.checkpoint_size = 1;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_join(&world, &cid, TP_DIALECT_TELEPORTAL, "cid");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_say_update(&ann, test_insert(1, 3, "def"));
+    const uint32_t missed = bob.mark;
+    test_say_update(&ann, test_insert(1, 6, "g"));
+    test_fall_behind(&bob, missed);
+    test_fall_behind(&cid, cid.mark);
+    test_say_update(&ann, test_insert(1, 7, "h"));
+    test_fall_behind(&bob, bob.mark);
+    test_deaf(&bob);
+    test_deaf(&cid);
+
+    test_ready(&bob);
+    test_ready(&cid);
+
+    HEARS(&bob, "update 1:3-8");
+    HEARS(&bob, "");
+    HEARS(&cid, "update 1:6-8");
+    HEARS(&cid, "");
+
+    test_say_update(&ann, test_insert(1, 8, "i"));
+    test_fall_behind(&bob, bob.mark);
+    test_deaf(&bob);
+    test_ready(&bob);
+    HEARS(&bob, "update 1:8-9");
+    HEARS(&bob, "");
+}
+
+Test(session_sync, sends_a_peer_that_fell_behind_a_part_of_the_history_more_at_most)
+{
+    world.limits.checkpoint_size = 30; /* two such updates */
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    for (uint64_t i = 0; i < 10; i++)
+        test_say_update(&ann, test_insert(1, 10 * i, "0123456789"));
+    test_fall_behind(&bob, bob.mark);
+    test_deaf(&bob);
+
+    test_ready(&bob);
+
+    HEARS(&bob, "update 1:80-100");
+}
+
+Test(session_sync, sends_all_there_is_to_a_peer_that_fell_behind_too_long_ago)
+{
+    world.limits.checkpoint_size = 1;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_join(&world, &cid, TP_DIALECT_YWEBSOCKET, "cid");
+    test_say_update(&ann, test_insert(1, 0, "0123456789"));
+    test_say_update(&ann, test_insert(1, 10, "0123456789"));
+    const uint32_t early = bob.mark;
+    for (uint64_t clock = 20; clock < 650; clock += 10) {
+        test_say_update(&ann, test_insert(1, clock, "0123456789"));
+        test_deaf(&ann);
+        test_deaf(&bob);
+        test_deaf(&cid);
+    }
+    test_fall_behind(&bob, early);
+    test_say_update(&ann, test_insert(1, 650, "0123456789"));
+    test_fall_behind(&cid, early);
+    test_deaf(&bob);
+    test_deaf(&cid);
+
+    test_ready(&bob);
+    test_ready(&cid);
+
+    HEARS(&bob, "update 1:10-660");
+    HEARS(&cid, "update 1:0-660");
+}
+
+Test(session_sync, forgets_that_a_peer_was_behind_when_it_leaves)
+{
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_fall_behind(&bob, bob.mark);
+    test_leave(&bob); /* the world's end looks for what was left */
+}
+
+Test(session_sync, sends_what_it_missed_of_an_encrypted_document_with_its_sidecars_alone)
+{
+    world.limits.checkpoint_size = 1;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 0, "abc"), TP_SLICE("one"));
+    say_sealed(&ann, TP_MESSAGE_UPDATE, test_insert(1, 3, "de"), TP_SLICE("two"));
+    test_fall_behind(&bob, bob.mark);
+    test_deaf(&bob);
+
+    test_ready(&bob);
+
+    HEARS(&bob, "sealed update 1:3-5 [two]");
+    HEARS(&bob, "");
+}
+
 Test(session_sync, sends_a_large_document_to_a_ywebsocket_peer_in_pieces)
 {
     world.limits.whole_size_max = 100;

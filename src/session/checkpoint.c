@@ -1,0 +1,78 @@
+/* What a peer that falls behind has surely been sent.
+ *
+ *     updates   . . . . | . . . . . | . . x x | x . .        x: queued to one peer, and dropped
+ *     marks       1          2          3        4
+ *                                     ^ what the document held here is the peer's checkpoint
+ *
+ * Every update that is broadcast carries the mark of its part of the history; a part has about
+ * checkpoint_size bytes, and what the document held when it began is kept as a state vector, of the
+ * last CHECKPOINT_COUNT parts. A connection that must drop updates says the lowest mark among
+ * them: all before was sent. So once it has read the rest it gets the difference to that state
+ * vector: what it missed, and a part more at most. That this is less than was known is harmless: a
+ * peer takes twice what it has. */
+#include "internal.h"
+
+#define CHECKPOINT_COUNT 64u
+/* A part is worth so many times its state vector, so that state vectors stay a small matter. */
+#define PART_FACTOR 4u
+
+static struct tp_frame **place(struct tp_session *session, uint32_t mark)
+{
+    return &session->checkpoints[mark % CHECKPOINT_COUNT];
+}
+
+static void begin_part(struct tp_session *session)
+{
+    if (session->checkpoints == NULL)
+        session->checkpoints =
+            tp_session_take(session, CHECKPOINT_COUNT * sizeof *session->checkpoints);
+    session->mark++;
+    struct tp_frame **frame = place(session, session->mark);
+    if (*frame != NULL)
+        session->checkpoints_size -= (*frame)->room;
+    tp_frame_unref(*frame);
+    *frame = tp_content_state_vector(session);
+    session->checkpoints_size += (*frame)->room;
+    session->part_left = tp_max(session->env->limits->checkpoint_size,
+                                (uint64_t)PART_FACTOR * tp_frame_message(*frame).size);
+}
+
+void tp_checkpoint_before(struct tp_session *session, size_t update_size)
+{
+    if (session->part_left == 0)
+        begin_part(session);
+    session->part_left -= tp_min(session->part_left, (uint64_t)update_size);
+}
+
+void tp_checkpoint_behind(struct tp_session *session, struct tp_peer *peer, uint32_t mark)
+{
+    if (peer->checkpoint != NULL || peer->lost)
+        return; /* it has been since before */
+    const bool is_kept =
+        session->checkpoints != NULL && session->mark - mark < CHECKPOINT_COUNT && mark > 0;
+    peer->lost = !is_kept;
+    if (is_kept)
+        peer->checkpoint = tp_frame_ref(*place(session, mark));
+}
+
+void tp_checkpoint_forget(struct tp_peer *peer)
+{
+    tp_frame_unref(peer->checkpoint);
+    peer->checkpoint = NULL;
+    peer->lost = false;
+}
+
+size_t tp_checkpoint_memory(const struct tp_session *session)
+{
+    return session->checkpoints == NULL
+               ? 0
+               : session->checkpoints_size + CHECKPOINT_COUNT * sizeof *session->checkpoints;
+}
+
+void tp_checkpoint_finish(struct tp_session *session)
+{
+    for (uint32_t i = 0; session->checkpoints != NULL && i < CHECKPOINT_COUNT; i++)
+        tp_frame_unref(session->checkpoints[i]);
+    tp_session_give(session, session->checkpoints, CHECKPOINT_COUNT * sizeof *session->checkpoints);
+    session->checkpoints = NULL;
+}
