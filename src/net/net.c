@@ -9,6 +9,7 @@
 #include "internal.h"
 
 #define BACKLOG 4096
+#define NOTSENT_SIZE (128 << 10)
 #define SECONDS UINT64_C(1000000000)
 
 const struct tp_net_limits tp_net_limits_default = {
@@ -139,6 +140,9 @@ static struct tp_listener *listen_on(struct tp_net *net, int fd)
     tp_link_insert(&net->listeners, &listener->link);
     /* Inherited by what it accepts: small frames must not wait for the last one's receipt. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    /* What the kernel has cannot be dropped any more, and it would take megabytes for a reader that
+     * does not read. Sent and not yet received does not count: that is as much as the way takes. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &(int){NOTSENT_SIZE}, sizeof(int));
     tp_reactor_accept(net->reactor, &listener->accept, fd);
     return listener;
 }

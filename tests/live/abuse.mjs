@@ -4,6 +4,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { disagreement } from './edits.mjs';
 import { patience, request, sleep, start, until, within } from './harness.mjs';
 import { Raw, tcp } from './raw.mjs';
 import { Events } from './sse-client.mjs';
@@ -353,4 +354,140 @@ export default async suite => {
             if (text.length % 5000 < 50) await by.check();
         }
     });
+
+    // ---- a hundred who do not read -----------------------------------------------------------------
+    const percentile = (values, part) => values.toSorted((a, b) => a - b)[Math.floor(values.length * part)];
+
+    /** A reader that keeps what came as it came: bytes, and messages when they are wanted. */
+    class Reader {
+        static async open(url) {
+            const reader = new Reader();
+            reader.raw = await Raw.open(url);
+            suite.after(() => reader.raw.cut());
+            reader.socket = reader.raw.socket;
+            reader.messages = [];
+            reader.bytes = 0;
+            reader.socket.removeAllListeners('message');
+            reader.socket.on('message', message => {
+                reader.bytes += message.length;
+                reader.hear(message);
+            });
+            reader.raw.send(y.step1());
+            const isStep2 = message => message[0] === y.SYNC && message[1] === y.STEP2;
+            await until(() => reader.messages.some(isStep2), 'a step 2', 20_000); // a large one comes in pieces
+            return reader;
+        }
+        hear(message) {
+            this.messages.push(message);
+        }
+        /** The document as what it heard makes it. */
+        document() {
+            const doc = new Y.Doc();
+            for (const message of this.messages) {
+                const got = y.decode(message);
+                if (got.type === y.SYNC && got.sub !== y.STEP1) Y.applyUpdate(doc, got.bytes);
+            }
+            return doc;
+        }
+    }
+
+    await suite.test('a hundred stuck readers cost a hundred good ones nothing, and get what they missed when they read again, not more', async () => {
+        // Folding the log is work for the other threads, which share the cores of a small machine.
+        const server = await serve({ outbox_size: '256k', dead_seconds: 3600, compact_count: 1_000_000, compact_size: '1G' });
+        const name = `${server.yjs}/busy`;
+        const doc = new Y.Doc();
+        doc.getText('base').insert(0, 'b'.repeat(900_000));
+        const writer = await Raw.open(name);
+        suite.after(() => writer.cut());
+        writer.socket.removeAllListeners('message');
+        writer.send(y.update(Y.encodeStateAsUpdate(doc)));
+        const listeners = [];
+        let lines = 0;
+        const write = size => {
+            let made;
+            doc.once('update', update => (made = update));
+            // A text of its own each: Yjs would join them, slower and slower.
+            doc.getText(`line-${lines++}`).insert(0, 'm'.repeat(size));
+            const message = y.update(made);
+            writer.send(message);
+            return message.length;
+        };
+
+        // Each good reader notes how long after its writing an update has come.
+        let sent = [];
+        let latencies = [];
+        for (let i = 0; i < 100; i++) {
+            const reader = await Reader.open(name);
+            let nth = 0;
+            reader.hear = () => latencies.push(performance.now() - sent[nth++]);
+            reader.restart = () => (nth = 0);
+            listeners.push(reader);
+        }
+        const writeFor = async ms => {
+            sent = [];
+            latencies = [];
+            listeners.forEach(reader => reader.restart());
+            let size = 0;
+            const rss = [];
+            for (const end = performance.now() + ms; performance.now() < end; ) {
+                sent.push(performance.now());
+                size += write(1000);
+                if (sent.length % 10 === 0) rss.push(server.residentSize());
+                await sleep(20);
+            }
+            await until(() => latencies.length === 100 * sent.length, () => `${latencies.length} of ${100 * sent.length} came`, 20_000);
+            // Of each second its own, and of those the middle: one that somebody else on this machine
+            // has spoilt shall not decide.
+            const seconds = [];
+            for (let i = 0; i + 5000 <= latencies.length; i += 5000) seconds.push(percentile(latencies.slice(i, i + 5000), 0.99));
+            return { size, p99: percentile(seconds, 0.5), p50: percentile(latencies, 0.5), rss };
+        };
+        const stuck = [];
+        for (let i = 0; i < 100; i++) {
+            const reader = await Reader.open(name);
+            reader.socket.pause();
+            stuck.push(reader);
+        }
+        let missed = 0;
+        // Until all of them are behind: what the kernel takes for them is not ours to say.
+        for (let i = 0; i < 200 && await metric(server, 'outbox_full_total') < 100; i++) {
+            sent = [];
+            listeners.forEach(reader => reader.restart());
+            missed += write(50_000);
+            await sleep(20);
+        }
+        assert.ok(await metric(server, 'outbox_full_total') >= 100, 'all of them are behind');
+        const buffered = missed;
+        missed += (await writeFor(3000)).size; // what has grown is joined, and memory has found its size
+        const beside = await writeFor(full ? 60_000 : 4000);
+        missed += beside.size;
+        const half = beside.rss.length >> 1;
+        const first = Math.max(...beside.rss.slice(0, half)), second = Math.max(...beside.rss.slice(half));
+        suite.note(`resident ${(first >> 20)} MiB, then ${(second >> 20)} MiB; ${(missed / 1024).toFixed()} KiB were missed, ${(buffered / 1024).toFixed()} of them until all were behind`);
+        assert.ok(second <= first + (4 << 20) * patience, `resident memory grew from ${first} to ${second}`);
+        assert.ok(await metric(server, 'outbox_bytes') <= 100 * (256 << 10), 'no more than their budget');
+
+        const before = stuck.map(reader => reader.bytes);
+        for (const reader of stuck) reader.socket.resume();
+        const goal = Buffer.from(Y.encodeStateVector(doc));
+        const behind = new Map(stuck.map((reader, i) => [reader, before[i]]));
+        await until(() => {
+            for (const [reader, size] of behind)
+                if (reader.bytes - size >= missed * 0.9 && goal.equals(Y.encodeStateVector(reader.document()))) behind.delete(reader);
+            return behind.size === 0;
+        }, () => `${behind.size} of the stuck have not caught up: ${[...behind].slice(0, 3).map(([reader, size]) => `${reader.bytes - size} of ${missed} bytes, ${disagreement([doc, reader.document()])}`)}`, 30_000);
+        for (const reader of [stuck[0], stuck[99]]) assert.equal(disagreement([doc, reader.document()]), null);
+        // What they missed, once; and at most the part of the history in which they fell behind.
+        const got = stuck.map((reader, i) => reader.bytes - before[i]);
+        suite.note(`bytes to one that read again: ${Math.min(...got)} to ${Math.max(...got)}, missed were ${missed}`);
+        assert.ok(Math.max(...got) <= missed * 1.02 + 60_000, `${Math.max(...got)} bytes came, ${missed} were missed`);
+        listeners.forEach(reader => assert.equal(reader.raw.closing, null));
+
+        // The same document with the good ones alone: that is what there is to compare with.
+        stuck.forEach(reader => reader.raw.cut());
+        await writeFor(1000);
+        const alone = await writeFor(full ? 20_000 : 4000);
+        suite.note(`p99 of the good ones: ${alone.p99.toFixed(1)} ms alone, ${beside.p99.toFixed(1)} ms beside the stuck; p50 ${alone.p50.toFixed(1)}, ${beside.p50.toFixed(1)}`);
+        assert.ok(beside.p99 <= alone.p99 * 1.2 + 2 * patience, `p99 ${alone.p99} alone, ${beside.p99} beside the stuck`);
+    }, { seconds: full ? 300 : 90 });
 };
