@@ -37,6 +37,7 @@ static void begin_part(struct tp_session *session)
                                 (uint64_t)PART_FACTOR * tp_frame_message(*frame).size);
 }
 
+/* The state vector must not know the update yet. */
 void tp_checkpoint_before(struct tp_session *session, size_t update_size)
 {
     if (session->part_left == 0)
@@ -75,4 +76,6 @@ void tp_checkpoint_finish(struct tp_session *session)
         tp_frame_unref(session->checkpoints[i]);
     tp_session_give(session, session->checkpoints, CHECKPOINT_COUNT * sizeof *session->checkpoints);
     session->checkpoints = NULL;
+    session->checkpoints_size = 0;
+    session->part_left = 0;
 }

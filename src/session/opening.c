@@ -254,6 +254,7 @@ void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct
         tp_state_vector_finish(&known);
         tp_opening_fail(session);
     } else if (session->joining_other) {
+        tp_checkpoint_before(session, 0); /* the peers are still to be told of it */
         for (uint32_t i = 0; i < known.count; i++)
             tp_state_vector_raise(&session->state_vector, known.entries[i].client,
                                   known.entries[i].clock);
@@ -262,6 +263,7 @@ void tp_opening_loaded(struct tp_session *session, struct tp_work_op *op, struct
         if (has_rows)
             join_other(session, op, out);
     } else {
+        tp_checkpoint_finish(session);
         tp_state_vector_finish(&session->state_vector);
         session->state_vector = known;
         tp_blob_unref(session->merged);

@@ -322,6 +322,7 @@ Test(session_sync, joins_what_another_node_has_created_meanwhile)
 {
     static struct test_world other;
     static struct test_client eve;
+    world.limits.checkpoint_size = 1;
     test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
     test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
     test_deaf(&bob);
@@ -346,6 +347,9 @@ Test(session_sync, joins_what_another_node_has_created_meanwhile)
     HEARS(&ann, "update 9:0-5");
     HEARS(&ann, "ack 1");
     HEARS(&bob, "update 1:0-3");
+    HEARS(&bob, "update 9:0-5");
+    test_fall_behind(&bob, bob.mark); /* no, it does not */
+    test_ready(&bob);
     HEARS(&bob, "update 9:0-5");
     cr_assert_eq(test_row_count(&world, TP_TABLE_NAMES), 1);
     cr_assert_eq(test_row_count(&world, TP_TABLE_LOG), 2);
