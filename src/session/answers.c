@@ -304,6 +304,10 @@ static bool start_pieces(struct tp_session *session, struct question *question, 
 
 void tp_answers_ready(struct tp_session *session, struct tp_peer *peer, struct tp_effects *out)
 {
+    if (peer->stale) {
+        peer->behind = peer->unaware = false; /* what it missed is not there any more */
+        tp_checkpoint_forget(peer);
+    }
     if (peer->behind && peer->piecewise != NULL) {
         peer->piecewise->version = session->version; /* what was lost comes behind the pieces */
         tp_checkpoint_forget(peer);

@@ -49,8 +49,9 @@ void tp_checkpoint_behind(struct tp_session *session, struct tp_peer *peer, uint
 {
     if (peer->checkpoint != NULL || peer->lost)
         return; /* it has been since before */
-    const bool is_kept =
-        session->checkpoints != NULL && session->mark - mark < CHECKPOINT_COUNT && mark > 0;
+    /* Those from before the document was deleted are gone. */
+    const bool is_kept = session->checkpoints != NULL && session->mark - mark < CHECKPOINT_COUNT &&
+                         *place(session, mark) != NULL;
     peer->lost = !is_kept;
     if (is_kept)
         peer->checkpoint = tp_frame_ref(*place(session, mark));

@@ -110,6 +110,28 @@ Test(session_burial, deletes_a_document_with_all_its_rows_and_tells_who_has_it_o
     assert_tombstone(0, "2:2 1:3");
 }
 
+Test(session_burial, ends_that_somebody_was_behind)
+{
+    static struct test_client cid, dan;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    test_join(&world, &dan, TP_DIALECT_TELEPORTAL, "dan");
+    test_say_update(&ann, test_insert(1, 0, "abc"));
+    test_fall_behind(&bob, bob.mark);
+    delete_document();
+    test_join(&world, &cid, TP_DIALECT_YWEBSOCKET, "cid");
+    test_say_update(&cid, test_insert(7, 0, "new"));
+    test_fall_behind(&dan, dan.mark); /* its connection had dropped something of the old one */
+    test_deaf(&bob);
+    test_deaf(&dan);
+
+    test_ready(&bob);
+    test_ready(&dan);
+
+    HEARS(&bob, "");
+    HEARS(&dan, "");
+}
+
 Test(session_burial, says_that_a_document_to_delete_is_not_there)
 {
     delete_document();
