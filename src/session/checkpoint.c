@@ -13,21 +13,37 @@
 #include "internal.h"
 
 #define CHECKPOINT_COUNT 64u
+#define ROOM_FIRST 4u /* most documents are small */
 /* A part is worth so many times its state vector, so that state vectors stay a small matter. */
 #define PART_FACTOR 4u
 
 static struct tp_frame **place(struct tp_session *session, uint32_t mark)
 {
-    return &session->checkpoints[mark % CHECKPOINT_COUNT];
+    return &session->checkpoints[mark % session->checkpoint_room];
+}
+
+static void grow(struct tp_session *session)
+{
+    struct tp_frame **const old = session->checkpoints;
+    const uint32_t old_room = session->checkpoint_room;
+
+    session->checkpoint_room = old_room == 0 ? ROOM_FIRST : 2 * old_room;
+    session->checkpoints =
+        tp_session_take(session, session->checkpoint_room * sizeof *session->checkpoints);
+    for (uint32_t i = 0; i < old_room; i++) /* those of the marks up to this one */
+        *place(session, session->mark - i) = old[(session->mark - i) % old_room];
+    tp_session_give(session, old, old_room * sizeof *old);
 }
 
 static void begin_part(struct tp_session *session)
 {
-    if (session->checkpoints == NULL)
-        session->checkpoints =
-            tp_session_take(session, CHECKPOINT_COUNT * sizeof *session->checkpoints);
-    session->mark++;
-    struct tp_frame **frame = place(session, session->mark);
+    const uint32_t next = session->mark + 1;
+
+    if (session->checkpoint_room == 0 ||
+        (session->checkpoint_room < CHECKPOINT_COUNT && *place(session, next) != NULL))
+        grow(session);
+    session->mark = next;
+    struct tp_frame **frame = place(session, next);
     if (*frame != NULL)
         session->checkpoints_size -= (*frame)->room;
     tp_frame_unref(*frame);
@@ -50,7 +66,8 @@ void tp_checkpoint_behind(struct tp_session *session, struct tp_peer *peer, uint
     if (peer->checkpoint != NULL || peer->lost)
         return; /* it has been since before */
     /* Those from before the document was deleted are gone. */
-    const bool is_kept = session->checkpoints != NULL && session->mark - mark < CHECKPOINT_COUNT &&
+    const bool is_kept = session->checkpoints != NULL &&
+                         session->mark - mark < session->checkpoint_room &&
                          *place(session, mark) != NULL;
     peer->lost = !is_kept;
     if (is_kept)
@@ -66,17 +83,17 @@ void tp_checkpoint_forget(struct tp_peer *peer)
 
 size_t tp_checkpoint_memory(const struct tp_session *session)
 {
-    return session->checkpoints == NULL
-               ? 0
-               : session->checkpoints_size + CHECKPOINT_COUNT * sizeof *session->checkpoints;
+    return session->checkpoints_size + session->checkpoint_room * sizeof *session->checkpoints;
 }
 
 void tp_checkpoint_finish(struct tp_session *session)
 {
-    for (uint32_t i = 0; session->checkpoints != NULL && i < CHECKPOINT_COUNT; i++)
+    for (uint32_t i = 0; i < session->checkpoint_room; i++)
         tp_frame_unref(session->checkpoints[i]);
-    tp_session_give(session, session->checkpoints, CHECKPOINT_COUNT * sizeof *session->checkpoints);
+    tp_session_give(session, session->checkpoints,
+                    session->checkpoint_room * sizeof *session->checkpoints);
     session->checkpoints = NULL;
+    session->checkpoint_room = 0;
     session->checkpoints_size = 0;
     session->part_left = 0;
 }

@@ -282,6 +282,7 @@ struct tp_session {
 
     /* checkpoint.c */
     struct tp_frame **checkpoints; /* state vectors by mark; NULL until the first update */
+    uint32_t checkpoint_room;
     size_t checkpoints_size;
     uint64_t part_left; /* bytes; 0: the next update begins a part */
     uint32_t mark;      /* of the part at hand */
