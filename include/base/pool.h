@@ -1,13 +1,15 @@
 /* base/pool.h - one core's memory for small things, by size class.
  *
- *     take(100) -> class of 128 bytes -> its free list, else malloc
- *     give      -> the free list again, up to TP_POOL_KEPT_SIZE_MAX bytes a class, else free
+ *     take(100) -> class of 128 bytes -> its free list, else a chunk with pieces of 128 bytes
+ *     give      -> the free list again, up to TP_POOL_KEPT_SIZE_MAX bytes a class, else the chunk
  *
- * In steady state nothing reaches malloc. What is larger than the largest class goes to malloc
- * and free directly. One pool belongs to one thread; what it gave out goes back to it alone. */
+ * Pieces up to 4 KiB are cut from chunks of 64 KiB, which are given back when no piece of theirs is
+ * out: in steady state nothing reaches malloc, and a pool that grows asks it once for many pieces.
+ * Larger pieces come from malloc, those above the largest class go back to it directly. One pool
+ * belongs to one thread; what it gave out goes back to it alone. */
 #pragma once
 
-#include "base/base.h"
+#include "base/list.h"
 
 #define TP_POOL_CLASS_COUNT 24u                   /* 32, 48, 64, 96, 128, 192 ... 96 KiB */
 #define TP_POOL_KEPT_SIZE_MAX ((size_t)512 << 10) /* bytes kept on a class's free list */
@@ -17,8 +19,9 @@ struct tp_pool_piece;
 struct tp_pool {
     struct tp_pool_piece *kept[TP_POOL_CLASS_COUNT];
     uint32_t kept_count[TP_POOL_CLASS_COUNT];
-    size_t used_size;      /* bytes given out, by class size */
-    uint64_t malloc_count; /* how often a take had to ask the heap */
+    struct tp_link chunks[TP_POOL_CLASS_COUNT]; /* those with a piece to give */
+    size_t used_size;                           /* bytes given out, by class size */
+    uint64_t malloc_count;                      /* how often a take had to ask the heap */
 };
 
 void tp_pool_init(struct tp_pool *pool);

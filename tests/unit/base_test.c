@@ -1,5 +1,7 @@
 /* What base/ promises: pools, frames, buffers, digests. */
 #include <criterion/criterion.h>
+#include <malloc.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/buffer.h"
@@ -21,6 +23,54 @@ Test(pool, gives_back_what_it_kept_without_asking_the_heap)
     cr_assert_eq(pool.malloc_count, 1);
     tp_pool_give(&pool, second, 128);
     cr_assert_eq(pool.used_size, 0);
+    tp_pool_finish(&pool);
+}
+
+Test(pool, asks_the_heap_once_for_many_small_pieces)
+{
+    enum { COUNT = 10000 };
+    static uint8_t *pieces[COUNT];
+    struct tp_pool pool;
+    tp_pool_init(&pool);
+
+    for (size_t i = 0; i < COUNT; i++) {
+        pieces[i] = tp_pool_take(&pool, 64);
+        memset(pieces[i], (int)i, 64);
+        cr_assert_eq((uintptr_t)pieces[i] % 16, 0);
+    }
+    cr_assert_leq(pool.malloc_count, COUNT * 64 / (64 << 10) + 1);
+    for (size_t i = 0; i < COUNT; i++)
+        for (size_t at = 0; at < 64; at++)
+            cr_assert_eq(pieces[i][at], (uint8_t)i, "no two share a byte");
+
+    for (size_t i = 0; i < COUNT; i += 2)
+        tp_pool_give(&pool, pieces[i], 64);
+    const uint64_t before = pool.malloc_count;
+    for (size_t i = 0; i < COUNT; i += 2)
+        pieces[i] = tp_pool_take(&pool, 64);
+    cr_assert_eq(pool.malloc_count, before);
+    for (size_t i = 0; i < COUNT; i++)
+        tp_pool_give(&pool, pieces[i], 64);
+    cr_assert_eq(pool.used_size, 0);
+    tp_pool_finish(&pool); /* the sanitizer looks for what was left */
+}
+
+Test(pool, gives_the_heap_back_what_it_does_not_keep)
+{
+    enum { COUNT = 10000, SIZE = 1000 };
+    static void *pieces[COUNT];
+    struct tp_pool pool;
+    tp_pool_init(&pool);
+    for (size_t i = 0; i < COUNT; i++)
+        pieces[i] = tp_pool_take(&pool, SIZE);
+    const size_t held = mallinfo2().uordblks + mallinfo2().hblkhd;
+
+    for (size_t i = 0; i < COUNT; i++)
+        tp_pool_give(&pool, pieces[i], SIZE);
+
+    const size_t rest = mallinfo2().uordblks + mallinfo2().hblkhd;
+    if (held > 0) /* else the heap is a sanitizer's */
+        cr_assert_leq(rest + COUNT * SIZE, held + 2 * TP_POOL_KEPT_SIZE_MAX);
     tp_pool_finish(&pool);
 }
 
