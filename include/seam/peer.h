@@ -46,8 +46,8 @@ struct tp_peer {
     bool unaware; /* as above: awareness was dropped, send the newest states */
     bool lost;    /* behind since so long ago that it is sent all there is */
     struct tp_frame *checkpoint; /* behind: a state vector that it surely knows; else NULL */
-    bool stale;       /* has what was deleted: hears nothing, and what it says does not count */
-    bool told_denied; /* had its one auth message (spec 01 section 4.6) */
+    bool stale;          /* has what was deleted: hears nothing, and what it says does not count */
+    bool told_denied;    /* had its one auth message (spec 01 section 4.6) */
     bool said_awareness; /* since it joined */
     uint64_t joined_ns;
     uint8_t nack_streak;            /* error NACKs in a row (spec 01 section 4.6, guard) */
