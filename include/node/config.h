@@ -86,6 +86,7 @@ struct tp_config {
     uint64_t unready_seconds;
     uint64_t disk_reserve; /* 0: none */
     uint64_t hang_seconds; /* 0: nobody is watched */
+    bool salvage;
     uint64_t drain_seconds;
     uint64_t worker_threads;
     uint64_t auth;                             /* enum tp_config_auth */

@@ -29,6 +29,7 @@ struct tp_store_config {
     struct tp_post *post;
     uint32_t first_endpoint; /* [first, first + tp_store_backend.endpoint_count) are its own */
     uint64_t memory_size;    /* budget of the backend's caches and buffers, bytes; 0: 128 MiB */
+    bool salvage;            /* open what is damaged as far as it is readable */
 };
 
 /* Counts since the start, and levels now, for metrics. Readable from any thread. */
@@ -65,7 +66,8 @@ struct tp_store_backend {
     const char *name; /* as in the config: `store.documents = rocksdb` */
     uint32_t
         endpoint_count; /* of the post office: one for each thread it runs, one to close from */
-    /* Once, before the shards. NULL: `error` (of `error_size` bytes) says why in a sentence. */
+    /* Once, before the shards. NULL: `error` (of `error_size` bytes) says why in a sentence. Else a
+     * sentence there, which is empty before, tells what was lost. */
     struct tp_store *(*open)(const struct tp_store_config *config, char *error, size_t error_size);
     struct tp_store_port *(*attach)(struct tp_store *store, struct tp_reactor *reactor,
                                     void (*answered)(void *context, struct tp_store_op *op),

@@ -202,6 +202,10 @@ static const struct option options[] = {
     {"disk_reserve", TYPE_SIZE, AT(disk_reserve), 0, 1024 * GIB, NULL, "64M",
      "Bytes that stay free on the disk of `data`: below that, edits are refused, and the server is "
      "not ready, until there is more again. 0 is none."},
+    {"salvage", TYPE_SWITCH, AT(salvage), 0, 0, NULL, "off",
+     "Whether a damaged database is opened as far as it is readable. What is damaged is kept "
+     "aside, "
+     "and what was lost is in the log."},
     {"hang_seconds", TYPE_COUNT, AT(hang_seconds), 0, 3600, NULL, "60",
      "A thread that does not come back for that long hangs: the server is not ready and no longer "
      "answers systemd's watchdog, which then starts it again. 0 watches nobody."},

@@ -54,7 +54,7 @@ struct tp_server {
         uint64_t next_ns;
     } compact_sweep, collect_sweep;
     uint32_t first_store, first_worker, main_endpoint;
-    uint64_t started_ms;
+    uint64_t started_ns; /* monotonic */
     char node_id[TP_NODE_ID_SIZE_MAX + 1];
     const struct tp_bridge_kind *bridge_kind; /* NULL: bridge = none */
     struct tp_bridge *bridge;
@@ -202,7 +202,7 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
                                      .sweeps = atomic_load(&server->collect.sweep_count)};
     tp_observe_process(&out->process);
     out->wall_ms = wall_ms();
-    out->uptime_ms = out->wall_ms - server->started_ms;
+    out->uptime_ms = (clock_ns() - server->started_ns) / 1000000;
     tp_watch_observe(&server->watch, out);
     out->draining = __atomic_load_n(&server->draining, __ATOMIC_RELAXED);
 }
@@ -587,10 +587,14 @@ static bool open_engine(struct tp_server *server, char *error, size_t error_size
                                               (enum tp_durability)server->config.durability,
                                           .post = server->post,
                                           .first_endpoint = server->first_store,
-                                          .memory_size = server->config.store_memory};
+                                          .memory_size = server->config.store_memory,
+                                          .salvage = server->config.salvage};
+    error[0] = '\0';
     server->store = server->store_backend->open(&store, error, error_size);
     if (server->store == NULL)
         return false;
+    if (error[0] != '\0')
+        tp_log(&server->log, TP_LOG_ERROR, "the store was salvaged", tp_log_text("detail", error));
     server->compact = (struct tp_compact){
         .backend = server->store_backend,
         .store = server->store,
@@ -637,13 +641,11 @@ static int run(struct tp_server *server)
     const sigset_t signals = wanted_signals();
     char error[TP_CONFIG_ERROR_SIZE] = "";
     int cpus[TP_CPU_COUNT_MAX];
-    struct timespec wall;
     uint8_t random[16];
 
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
-    clock_gettime(CLOCK_REALTIME, &wall);
-    server->started_ms = (uint64_t)wall.tv_sec * 1000 + (uint64_t)wall.tv_nsec / 1000000;
+    server->started_ns = clock_ns();
     tp_random_secret(random, sizeof random);
     server->node_tag = (uint32_t)random[0] << 24 | (uint32_t)random[1] << 16 |
                        (uint32_t)random[2] << 8 | random[3];

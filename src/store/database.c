@@ -141,6 +141,8 @@ static void create_options(struct tp_database *database, uint64_t memory_size)
     rocksdb_options_set_create_if_missing(options, 1);
     rocksdb_options_set_create_missing_column_families(options, 1);
     rocksdb_options_set_manual_wal_flush(options, 1);
+    rocksdb_options_set_wal_recovery_mode(options,
+                                          rocksdb_tolerate_corrupted_tail_records_recovery);
     rocksdb_options_set_db_write_buffer_size(options, memtable_size);
     /* Tables that are seldom written hold on to old logs: beyond this they are flushed. It bounds
      * the time to start after a crash. */
@@ -353,8 +355,51 @@ static int make_directories(char *path)
     return mkdir(path, 0750) != 0 && errno != EEXIST ? -1 : 0;
 }
 
-struct tp_database *tp_database_open(const char *location, uint64_t memory_size, char *error,
-                                     size_t error_size)
+/* `error` says what is damaged, and then how it went. */
+static bool salvage_db(struct tp_database *database, char *error, size_t error_size)
+{
+    char kept[1024], damage[TP_STORE_DETAIL_SIZE];
+
+    snprintf(damage, sizeof damage, "%s", error);
+    const int failure = tp_disk_keep(database->location, ".log", kept, sizeof kept);
+    if (failure != 0) {
+        snprintf(error, error_size, "the damaged log cannot be kept in %s: %s", kept,
+                 strerror(failure));
+        return false;
+    }
+    rocksdb_options_set_wal_recovery_mode(database->options,
+                                          rocksdb_skip_any_corrupted_records_recovery);
+    const bool opened = open_db(database, error, error_size);
+    rocksdb_options_set_wal_recovery_mode(database->options,
+                                          rocksdb_tolerate_corrupted_tail_records_recovery);
+    if (opened)
+        snprintf(error, error_size, "%s; what was readable is taken, the log is kept in %s", damage,
+                 kept);
+    return opened;
+}
+
+static bool open_or_salvage(struct tp_database *database, bool salvage, char *error,
+                            size_t error_size)
+{
+    char damage[TP_STORE_DETAIL_SIZE];
+
+    if (open_db(database, error, error_size))
+        return true;
+    if (tp_trouble_from(error).state != TP_STORE_CORRUPT)
+        return false;
+    if (salvage)
+        return salvage_db(database, error, error_size);
+    snprintf(damage, sizeof damage, "%s", error);
+    snprintf(
+        error, error_size,
+        "the database is damaged, and nothing was changed: %s. Restore a backup, or start with "
+        "--salvage=on to keep what is damaged aside and take what is readable",
+        damage);
+    return false;
+}
+
+struct tp_database *tp_database_open(const char *location, uint64_t memory_size, bool salvage,
+                                     char *error, size_t error_size)
 {
     struct tp_database *database = calloc(1, sizeof *database);
 
@@ -371,7 +416,7 @@ struct tp_database *tp_database_open(const char *location, uint64_t memory_size,
         snprintf(error, error_size, "%s cannot be made: %s", location, strerror(errno));
         goto fail;
     }
-    if (!open_db(database, error, error_size))
+    if (!open_or_salvage(database, salvage, error, error_size))
         goto fail;
     return database;
 

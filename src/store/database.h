@@ -16,10 +16,12 @@
 
 struct tp_database;
 
-/* Makes the directory, and those above it, if there is none. NULL: `error` says why in a sentence.
- */
-struct tp_database *tp_database_open(const char *location, uint64_t memory_size, char *error,
-                                     size_t error_size);
+/* Makes the directory, and those above it, if there is none. A log of writes that ends in the
+ * middle of one is as a crash leaves it; one with damage before its end is not opened, since what
+ * was acknowledged may lie behind, unless `salvage`: then it is kept aside, what is readable in it
+ * is taken, and `error` says so. NULL: `error` says why in a sentence. */
+struct tp_database *tp_database_open(const char *location, uint64_t memory_size, bool salvage,
+                                     char *error, size_t error_size);
 /* Syncs, then closes. NULL is allowed. */
 void tp_database_close(struct tp_database *database);
 

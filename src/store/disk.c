@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PATH_SIZE_MAX 4096u
@@ -45,23 +46,55 @@ struct tp_trouble tp_disk_try(const char *directory, uint64_t room)
     return (struct tp_trouble){0};
 }
 
+static bool ends_in(const char *name, const char *ending)
+{
+    const size_t size = strlen(name), ending_size = strlen(ending);
+
+    return size > ending_size && strcmp(name + size - ending_size, ending) == 0;
+}
+
 uint64_t tp_disk_files_size(const char *directory, const char *ending)
 {
     DIR *stream = opendir(directory);
-    const size_t ending_size = strlen(ending);
     struct dirent *entry;
     struct stat stat;
     uint64_t size = 0;
 
     if (stream == NULL)
         return 0;
-    while ((entry = readdir(stream)) != NULL) {
-        const size_t name_size = strlen(entry->d_name);
-        if (name_size > ending_size &&
-            strcmp(entry->d_name + name_size - ending_size, ending) == 0 &&
-            fstatat(dirfd(stream), entry->d_name, &stat, 0) == 0)
+    while ((entry = readdir(stream)) != NULL)
+        if (ends_in(entry->d_name, ending) && fstatat(dirfd(stream), entry->d_name, &stat, 0) == 0)
             size += (uint64_t)stat.st_size;
-    }
     closedir(stream);
     return size;
+}
+
+static int link_all(DIR *stream, int to, const char *ending)
+{
+    struct dirent *entry;
+
+    while ((entry = readdir(stream)) != NULL)
+        if (ends_in(entry->d_name, ending) &&
+            linkat(dirfd(stream), entry->d_name, to, entry->d_name, 0) != 0)
+            return errno;
+    return fsync(to) == 0 ? 0 : errno;
+}
+
+int tp_disk_keep(const char *directory, const char *ending, char *kept, size_t kept_size)
+{
+    DIR *stream = opendir(directory);
+    int error = stream == NULL ? errno : 0, to = -1;
+
+    snprintf(kept, kept_size, "%.900s/damaged-%lld", directory, (long long)time(NULL));
+    if (error == 0 && mkdir(kept, 0750) != 0 && errno != EEXIST)
+        error = errno;
+    if (error == 0 && (to = open(kept, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        error = errno;
+    if (error == 0)
+        error = link_all(stream, to, ending);
+    if (to >= 0)
+        close(to);
+    if (stream != NULL)
+        closedir(stream);
+    return error;
 }

@@ -10,3 +10,8 @@ struct tp_trouble tp_disk_try(const char *directory, uint64_t room);
 
 /* Bytes of the files in `directory` whose name ends in `ending`. */
 uint64_t tp_disk_files_size(const char *directory, const char *ending);
+
+/* Links every file of `directory` whose name ends in `ending` into a new directory below it, whose
+ * path is written to `kept`: they stay there when their owner removes them. 0 or an errno. */
+TP_MUST_CHECK int tp_disk_keep(const char *directory, const char *ending, char *kept,
+                               size_t kept_size);

@@ -388,7 +388,8 @@ static struct tp_store *open_store(const struct tp_store_config *config, char *e
                                              .work = nth == 0 ? write_work : read_work,
                                              .owner = store};
 
-    store->database = tp_database_open(config->location, config->memory_size, error, error_size);
+    store->database =
+        tp_database_open(config->location, config->memory_size, config->salvage, error, error_size);
     if (store->database == NULL)
         goto fail;
     for (uint32_t nth = 0; nth < LANE_COUNT; nth++) {

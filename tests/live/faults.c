@@ -4,7 +4,8 @@
  *                          rules, clock, free space, who hangs; and counts of what was done
  *
  * Environment: FAULTS_CONTROL, the mapped file; FAULTS_DIRECTORY, whose files are meant. Calls on
- * anything else pass. What the file holds is `struct control`, all words of 64 bits. */
+ * anything else pass. FAULTS_NOFILE: so many files may be open, and no more. What the file holds is
+ * `struct control`, all words of 64 bits. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
@@ -68,6 +70,11 @@ __attribute__((constructor)) static void load(void)
     if (path == NULL || where == NULL)
         return;
     snprintf(directory, sizeof directory, "%s", where);
+    const char *count = getenv("FAULTS_NOFILE");
+    if (count != NULL) {
+        const struct rlimit limit = {(rlim_t)atoi(count), (rlim_t)atoi(count)};
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
     const int fd = REAL(open)(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         abort();

@@ -1,6 +1,8 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "node/watch.h"
@@ -240,4 +242,26 @@ Test(disk, takes_a_trial_and_wants_room)
     cr_assert_eq(tp_disk_files_size(directory, "trial"), 0, "it leaves nothing");
     rmdir(directory);
     cr_assert_eq(tp_disk_try(directory, 0).state, TP_STORE_FAILED);
+}
+
+Test(disk, keeps_files_though_their_owner_removes_them)
+{
+    char directory[] = "/dev/shm/tp-disk-XXXXXX", path[128], other[128], kept[256], copy[300];
+    struct stat stat;
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/000007.log", directory);
+    snprintf(other, sizeof other, "%s/000008.sst", directory);
+    cr_assert_eq(close(open(path, O_CREAT | O_WRONLY, 0600)), 0);
+    cr_assert_eq(close(open(other, O_CREAT | O_WRONLY, 0600)), 0);
+
+    cr_assert_eq(tp_disk_keep(directory, ".log", kept, sizeof kept), 0);
+
+    unlink(path);
+    snprintf(copy, sizeof copy, "%s/000007.log", kept);
+    cr_assert_eq(lstat(copy, &stat), 0);
+    unlink(copy);
+    cr_assert_eq(rmdir(kept), 0, "only what was asked for");
+    unlink(other);
+    rmdir(directory);
+    cr_assert_eq(tp_disk_keep(directory, ".log", kept, sizeof kept), ENOENT);
 }
