@@ -199,9 +199,11 @@ static const struct option options[] = {
     {"node_id", TYPE_WORD, AT(node_id), 0, 0, NULL, "",
      "What the other nodes of a cluster know this one by, unique among them: letters, digits, `.`, "
      "`-` and `_`, at most 64. Empty: one is made, and kept in the data directory."},
-    {"disk_reserve", TYPE_SIZE, AT(disk_reserve), 0, 1024 * GIB, NULL, "64M",
+    {"disk_reserve", TYPE_SIZE, AT(disk_reserve), 0, 1024 * GIB, NULL, "256M",
      "Bytes that stay free on the disk of `data`: below that, edits are refused, and the server is "
-     "not ready, until there is more again. 0 is none."},
+     "not ready, until there is more again. A start after a crash may need as much as "
+     "store_memory. "
+     "0 is none."},
     {"salvage", TYPE_SWITCH, AT(salvage), 0, 0, NULL, "off",
      "Whether a damaged database is opened as far as it is readable. What is damaged is kept "
      "aside, "

@@ -594,7 +594,7 @@ static bool open_engine(struct tp_server *server, char *error, size_t error_size
     if (server->store == NULL)
         return false;
     if (error[0] != '\0')
-        tp_log(&server->log, TP_LOG_ERROR, "the store was salvaged", tp_log_text("detail", error));
+        tp_log(&server->log, TP_LOG_ERROR, "the store was not whole", tp_log_text("detail", error));
     server->compact = (struct tp_compact){
         .backend = server->store_backend,
         .store = server->store,

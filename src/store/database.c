@@ -1,6 +1,7 @@
 #include "store/database.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
@@ -10,6 +11,7 @@
 
 #include "store/answer.h"
 #include "store/disk.h"
+#include "store/wal.h"
 
 #define MIB ((uint64_t)1 << 20)
 #define MEMORY_SIZE_DEFAULT (128 * MIB)
@@ -355,8 +357,10 @@ static int make_directories(char *path)
     return mkdir(path, 0750) != 0 && errno != EEXIST ? -1 : 0;
 }
 
-/* `error` says what is damaged, and then how it went. */
-static bool salvage_db(struct tp_database *database, char *error, size_t error_size)
+/* Keeps the log aside and opens with another way to read it. `error` says what is damaged, and then
+ * how it went. */
+static bool open_damaged(struct tp_database *database, int recovery_mode, char *error,
+                         size_t error_size)
 {
     char kept[1024], damage[TP_STORE_DETAIL_SIZE];
 
@@ -367,8 +371,7 @@ static bool salvage_db(struct tp_database *database, char *error, size_t error_s
                  strerror(failure));
         return false;
     }
-    rocksdb_options_set_wal_recovery_mode(database->options,
-                                          rocksdb_skip_any_corrupted_records_recovery);
+    rocksdb_options_set_wal_recovery_mode(database->options, recovery_mode);
     const bool opened = open_db(database, error, error_size);
     rocksdb_options_set_wal_recovery_mode(database->options,
                                           rocksdb_tolerate_corrupted_tail_records_recovery);
@@ -382,13 +385,20 @@ static bool open_or_salvage(struct tp_database *database, bool salvage, char *er
                             size_t error_size)
 {
     char damage[TP_STORE_DETAIL_SIZE];
+    uint64_t torn_size = 0;
 
     if (open_db(database, error, error_size))
         return true;
     if (tp_trouble_from(error).state != TP_STORE_CORRUPT)
         return false;
+    if (tp_wal_look_all(database->location, &torn_size) == TP_WAL_TORN) {
+        snprintf(error, error_size, "the last write, %" PRIu64 " bytes of the log, is torn",
+                 torn_size);
+        return open_damaged(database, rocksdb_point_in_time_recovery, error, error_size);
+    }
     if (salvage)
-        return salvage_db(database, error, error_size);
+        return open_damaged(database, rocksdb_skip_any_corrupted_records_recovery, error,
+                            error_size);
     snprintf(damage, sizeof damage, "%s", error);
     snprintf(
         error, error_size,

@@ -80,21 +80,25 @@ static int link_all(DIR *stream, int to, const char *ending)
     return fsync(to) == 0 ? 0 : errno;
 }
 
+static int link_into(DIR *stream, const char *kept, const char *ending)
+{
+    if (mkdir(kept, 0750) != 0 && errno != EEXIST)
+        return errno;
+    const int to = open(kept, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (to < 0)
+        return errno;
+    const int error = link_all(stream, to, ending);
+    close(to);
+    return error;
+}
+
 int tp_disk_keep(const char *directory, const char *ending, char *kept, size_t kept_size)
 {
-    DIR *stream = opendir(directory);
-    int error = stream == NULL ? errno : 0, to = -1;
-
     snprintf(kept, kept_size, "%.900s/damaged-%lld", directory, (long long)time(NULL));
-    if (error == 0 && mkdir(kept, 0750) != 0 && errno != EEXIST)
-        error = errno;
-    if (error == 0 && (to = open(kept, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
-        error = errno;
-    if (error == 0)
-        error = link_all(stream, to, ending);
-    if (to >= 0)
-        close(to);
-    if (stream != NULL)
-        closedir(stream);
+    DIR *stream = opendir(directory);
+    if (stream == NULL)
+        return errno;
+    const int error = link_into(stream, kept, ending);
+    closedir(stream);
     return error;
 }
