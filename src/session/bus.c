@@ -523,6 +523,10 @@ void tp_bus_heard(struct tp_session *session, const struct tp_heard *heard, stru
     /* While it is read from the store nothing is taken in: it asks as soon as it is open. */
     if (session->bus == NULL || session->stage != STAGE_OPEN)
         return;
+    if (session->deletion != DELETION_NONE) { /* what is new then is asked for, too */
+        tp_bus_missed(session);
+        return;
+    }
     session->hearing = heard;
     if (heard->message == NULL) {
         read_note(session, heard->note, out);

@@ -258,6 +258,7 @@ static void perform(struct world *world, const struct tp_effect *effect, bool *m
     case TP_EFFECT_DELETED:
     case TP_EFFECT_PUBLISH:
     case TP_EFFECT_NOTE:
+    case TP_EFFECT_DELETED:
         break;
     }
 }
@@ -468,6 +469,37 @@ static void say_other(struct world *world, uint32_t at, uint8_t which, uint64_t 
     say(world, at, &message, TP_SLICE("x"));
 }
 
+/* What another node says: contact, a note or a frame, of nodes that number and of others. */
+static void hear_node(struct world *world, struct tp_reader *in)
+{
+    const uint8_t what = tp_read_u8(in);
+    const uint64_t sequence = what & 4 ? 0 : tp_read_u8(in);
+    struct tp_heard heard = {.source = TP_SLICE("two/1/1"),
+                             .node = TP_SLICE("two"),
+                             .boot = sequence == 0 ? 0 : what >> 4,
+                             .sequence = sequence};
+    struct tp_event event = {.kind = TP_EVENT_HEARD, .heard = &heard};
+    struct tp_message message;
+    enum tp_close_reason reason;
+
+    if ((what & 3) == 0) {
+        happen(world, (struct tp_event){.kind = TP_EVENT_LINKED});
+        return;
+    }
+    const struct tp_slice bytes = tp_read_raw(in, tp_min(tp_read_u8(in), tp_reader_left(in)));
+    uint8_t *copy = malloc(bytes.size + 1); /* who looks at them later is found out */
+    if (bytes.size > 0)
+        memcpy(copy, bytes.data, bytes.size);
+    heard.note = tp_slice_of(copy, bytes.size);
+    if (what & 1) {
+        happen(world, event);
+    } else if (tp_teleportal_decode(heard.note, &message, &reason) == TP_OK) {
+        heard.message = &message;
+        happen(world, event);
+    }
+    free(copy);
+}
+
 static void step(struct world *world, struct tp_reader *in)
 {
     const uint8_t what = tp_read_u8(in);
@@ -536,7 +568,10 @@ static void step(struct world *world, struct tp_reader *in)
         }
         break;
     case 15:
-        happen(world, (struct tp_event){.kind = TP_EVENT_TOLD, .told = TP_TOLD_TRIM});
+        if (what & 0x80)
+            hear_node(world, in);
+        else
+            happen(world, (struct tp_event){.kind = TP_EVENT_TOLD, .told = TP_TOLD_TRIM});
         break;
     }
 }
@@ -633,12 +668,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.limits.presence_per_peer_max = 3;
     world.limits.tail_size_max = 700;
     world.limits.compact_count = 5;
-    world.limits.whole_size_max = tp_read_u8(&in) & 1 ? 40 : 1 << 20;
+    const uint8_t flags = tp_read_u8(&in);
+    world.limits.whole_size_max = flags & 1 ? 40 : 1 << 20;
     world.limits.piece_size = 20;
     world.env = (struct tp_session_env){.pool = &world.pool,
                                         .random = &world.random,
                                         .counters = &world.counters,
                                         .limits = &world.limits};
+    if (flags & 2) /* one of several nodes */
+        world.env.node_id = TP_SLICE("one");
     world.session = tp_session_create(&world.env, TP_SLICE("room"), TP_SLICE("doc"));
     world.rpc_env = (struct tp_rpc_env){.pool = &world.pool,
                                         .random = &world.random,
