@@ -90,7 +90,7 @@ static void begin(struct tp_resp *resp)
 {
     resp->reader = redisReaderCreateWithFunctions(&functions);
     TP_ASSERT(resp->reader != NULL);
-    redisReaderSetPrivdata(resp->reader, resp);
+    resp->reader->privdata = resp; /* its macro for that does not compile without warning */
 }
 
 void tp_resp_init(struct tp_resp *resp,
