@@ -12,6 +12,8 @@
 #define SECOND_NS UINT64_C(1000000000)
 #define CHECKPOINTS_PER_OUTBOX 32u
 #define SLOW_TURN_NS UINT64_C(5000000)
+/* Before the first look at all logs: who has just started is asked for many documents at once. */
+#define SWEEP_FIRST_NS (5 * SECOND_NS)
 
 #define STOP_STEP_NS UINT64_C(20000000) /* between two looks at how far the end has come */
 /* Between the last message read from a client and the word that it has to go: so what it said last
@@ -214,7 +216,8 @@ static void submit_store(struct tp_shard *shard)
 void tp_shard_run(struct tp_shard *shard)
 {
     if (shard->index == 0)
-        tp_timer_set(shard->reactor, &shard->sweep_timer, tp_server_sweep(shard));
+        tp_timer_set(shard->reactor, &shard->sweep_timer,
+                     tp_reactor_now_ns(shard->reactor) + SWEEP_FIRST_NS);
     while (shard->phase != TP_SHARD_STOPPED) {
         tp_reactor_poll(shard->reactor);
         tp_documents_trim(shard);
