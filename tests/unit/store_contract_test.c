@@ -562,6 +562,31 @@ SENTENCE(handles_a_hundred_thousand_rows)
     free(keys);
 }
 
+SENTENCE(refuses_writes_while_it_is_held_and_reads_on)
+{
+    struct tp_store_op before = put_op(TP_TABLE_KEYS, TP_SLICE("k"), TP_SLICE("before")),
+                       during = put_op(TP_TABLE_KEYS, TP_SLICE("k"), TP_SLICE("during")),
+                       after = put_op(TP_TABLE_KEYS, TP_SLICE("l"), TP_SLICE("after"));
+    struct tp_store_health health;
+    world_do(world, &before, 1);
+
+    world->backend->hold(world->store, true);
+    world_do(world, &during, 1);
+
+    cr_assert_eq(during.status, TP_FULL);
+    world->backend->health(world->store, &health);
+    cr_assert_eq(health.state, TP_STORE_RESERVED);
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("k"), TP_SLICE("before"));
+
+    world->backend->hold(world->store, false);
+    world_do(world, &after, 1);
+    cr_assert_eq(after.status, TP_OK);
+    world->backend->health(world->store, &health);
+    cr_assert_eq(health.state, TP_STORE_OK);
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("k"), TP_SLICE("before"));
+    assert_value_is(world, TP_TABLE_KEYS, TP_SLICE("l"), TP_SLICE("after"));
+}
+
 SENTENCE(counts_what_it_does)
 {
     uint8_t keys[2][16];
