@@ -5,6 +5,7 @@
 
 #define BRIDGES(X) \
     X(loopback)    \
+    X(multicast)   \
     X(redis)       \
     X(nats)
 
