@@ -34,6 +34,14 @@
     X(conversions, counter, "Updates converted between encodings")                             \
     X(awareness_ignored, counter, "Awareness entries ignored: stale, foreign or over a limit") \
     X(awareness_expired, counter, "Awareness states that ended without renewal")               \
+    X(document_bytes, gauge, "Bytes of content of open documents")                             \
+    X(documents_over_warning, gauge, "Open documents above document_size_warning")             \
+    X(documents_over_limit, gauge,                                                             \
+      "Open documents whose last update was above document_size_limit")                        \
+    X(size_warnings, counter, "Documents that reached document_size_warning")                  \
+    X(size_limits, counter, "Documents that reached document_size_limit")                      \
+    X(documents_created, counter, "Documents created")                                         \
+    X(documents_deleted, counter, "Documents deleted")                                         \
     X(store_failures, counter, "Store operations that failed")                                 \
     X(outbox_full, counter, "Frames a full outbox refused")                                    \
     X(letters_sent, counter, "Messages handed to another core")                                \

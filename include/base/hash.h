@@ -14,6 +14,8 @@ uint64_t tp_hash64_seeded(struct tp_slice bytes, uint64_t seed);
 void tp_sha1(struct tp_slice bytes, uint8_t digest[TP_SHA1_SIZE]);
 void tp_sha256(struct tp_slice bytes, uint8_t digest[TP_SHA256_SIZE]);
 /* Of all pieces, end to end. */
+void tp_hmac_sha256(struct tp_slice key, const struct tp_slice *pieces, size_t count,
+                    uint8_t digest[TP_SHA256_SIZE]);
 void tp_sha256_pieces(const struct tp_slice *pieces, size_t count, uint8_t digest[TP_SHA256_SIZE]);
 
 /* Standard alphabet with padding, no line breaks. */

@@ -43,7 +43,10 @@ struct tp_config {
     char tls_key[TP_CONFIG_TEXT_SIZE];
     char admin[TP_CONFIG_ADDRESS_SIZE]; /* empty: no management listener */
     char admin_token_file[TP_CONFIG_TEXT_SIZE];
-    char config[TP_CONFIG_TEXT_SIZE]; /* empty: no file */
+    char webhook_url[TP_CONFIG_TEXT_SIZE]; /* empty: none */
+    char webhook_secret_file[TP_CONFIG_TEXT_SIZE];
+    char webhook_events[TP_CONFIG_TEXT_SIZE]; /* names, separated by commas */
+    char config[TP_CONFIG_TEXT_SIZE];         /* empty: no file */
     char data[TP_CONFIG_TEXT_SIZE];
     struct tp_route cluster_nodes; /* count 0: this server is alone */
     uint64_t cores;                /* 0: auto, see node/cpus.h */
@@ -62,6 +65,8 @@ struct tp_config {
     uint64_t max_document_files_size; /* 0: any */
     uint64_t max_unfinished_uploads;  /* per user */
     uint64_t upload_expiry_seconds;
+    uint64_t document_size_warning; /* 0: none, as for the limit */
+    uint64_t document_size_limit;
     uint64_t max_connections;             /* per core */
     uint64_t max_connections_per_address; /* per core; 0: any number */
     uint64_t max_handshakes_per_address;  /* per core and second; 0: any number */

@@ -110,6 +110,16 @@ struct tp_observed_collect {
     TP_OBSERVED_COLLECT(TP_OBSERVED_FIELD)
 };
 
+#define TP_OBSERVED_WEBHOOK(X)                                          \
+    X(delivered, counter, "Posts that were taken")                      \
+    X(retried, counter, "Posts tried again")                            \
+    X(dead, counter, "Posts given up and kept in the dead-letter file") \
+    X(dropped, counter, "News that were lost because too many waited")
+
+struct tp_observed_webhook {
+    TP_OBSERVED_WEBHOOK(TP_OBSERVED_FIELD)
+};
+
 struct tp_observed_process {
     uint64_t cpu_ms;          /* used so far, all threads */
     uint64_t resident_size;   /* bytes */
@@ -134,6 +144,7 @@ struct tp_observed {
     struct tp_observed_store store;
     struct tp_observed_compact compact;
     struct tp_observed_collect collect;
+    struct tp_observed_webhook webhook;
     struct tp_observed_process process;
     uint64_t wall_ms; /* now */
     uint64_t uptime_ms;

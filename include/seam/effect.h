@@ -21,6 +21,8 @@ enum tp_effect_kind {
     TP_EFFECT_NOTIFY,  /* send TP_EVENT_READY when `peer` has nothing left to send */
     TP_EFFECT_CLOSE,   /* say `reason` to `peer`, close its connection; LEFT follows */
     TP_EFFECT_COMPACT, /* the log of this document (`number`) is long: fold it when there is time */
+    TP_EFFECT_NEWS,    /* something happened to the document that others may want to know: `news`,
+                          and its content's `size` now */
     TP_EFFECT_DELETED, /* who told us to delete it may know how that went (`status`): TP_OK;
                           TP_ABSENT: there is no such document; else it may be deleted, or not */
     TP_EFFECT_END,     /* nothing is left to do: destroy the session */
@@ -49,11 +51,23 @@ enum tp_close_reason {
     TP_CLOSE_RATE,             /* 4529 */
 };
 
+/* What operators and integrators hear of (docs/operating.md). */
+enum tp_news {
+    TP_NEWS_CREATED, /* its first update is stored */
+    TP_NEWS_LOADED,
+    TP_NEWS_UNLOADED,
+    TP_NEWS_SIZE_WARNING, /* its size has reached the warning */
+    TP_NEWS_SIZE_LIMIT,   /* something was refused because of its size */
+    TP_NEWS_DELETED,
+    TP_NEWS_COUNT,
+};
+
 struct tp_effect {
     enum tp_effect_kind kind;
     struct tp_peer *peer;
     uint32_t audience;       /* BROADCAST: a mask of enum tp_audience */
     uint64_t boot, sequence; /* PUBLISH */
+    enum tp_news news;
     union {
         struct tp_message *message;
         struct tp_store_op *store_op;
@@ -63,6 +77,7 @@ struct tp_effect {
         enum tp_close_reason reason;
         enum tp_status status;
         struct tp_slice note;
+        size_t size;
     };
 };
 

@@ -43,6 +43,8 @@ struct tp_session_limits {
     uint64_t checkpoint_size; /* who has missed updates gets at most about this much more */
     uint64_t idle_ns;         /* this long after the last change caches go and the tail is folded */
     uint32_t compact_count;   /* log entries that ask for compaction */
+    uint64_t size_warning;    /* bytes of content: told, once; 0: never */
+    uint64_t size_limit;      /* what grows the document above it is refused; 0: none */
     uint64_t compact_size;
 };
 extern const struct tp_session_limits tp_session_limits_default;

@@ -5,6 +5,7 @@
 #include <wolfssl/wolfcrypt/coding.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 #include <wolfssl/wolfcrypt/hash.h>
+#include <wolfssl/wolfcrypt/hmac.h>
 #include <wolfssl/wolfcrypt/sha.h>
 #include <wolfssl/wolfcrypt/sha256.h>
 #include <xxhash.h>
@@ -39,6 +40,19 @@ void tp_sha256_pieces(const struct tp_slice *pieces, size_t count, uint8_t diges
                   wc_Sha256Update(&state, pieces[nth].data, (word32)pieces[nth].size) == 0);
     TP_ASSERT(wc_Sha256Final(&state, digest) == 0);
     wc_Sha256Free(&state);
+}
+
+void tp_hmac_sha256(struct tp_slice key, const struct tp_slice *pieces, size_t count,
+                    uint8_t digest[TP_SHA256_SIZE])
+{
+    Hmac hmac;
+
+    TP_ASSERT(wc_HmacInit(&hmac, NULL, INVALID_DEVID) == 0);
+    TP_ASSERT(wc_HmacSetKey(&hmac, WC_SHA256, key.data, (word32)key.size) == 0);
+    for (size_t nth = 0; nth < count; nth++)
+        TP_ASSERT(wc_HmacUpdate(&hmac, pieces[nth].data, (word32)pieces[nth].size) == 0);
+    TP_ASSERT(wc_HmacFinal(&hmac, digest) == 0);
+    wc_HmacFree(&hmac);
 }
 
 void tp_base64_encode(struct tp_slice bytes, struct tp_buffer *out)

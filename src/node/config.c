@@ -57,6 +57,13 @@ static const struct option options[] = {
     {"admin_token_file", TYPE_TEXT, AT(admin_token_file), 0, 0, NULL, "",
      "File with the token that management requests must show (Authorization: Bearer); SIGHUP reads "
      "it again. Needed for the API when auth is jwt, and for an address that others can reach."},
+    {"webhook_url", TYPE_WORD, AT(webhook_url), 0, 0, NULL, "",
+     "Where to post what happens to documents, as http:// or https://; empty: nowhere."},
+    {"webhook_secret_file", TYPE_TEXT, AT(webhook_secret_file), 0, 0, NULL, "",
+     "File with the secret that posts are signed with, of at least 16 bytes."},
+    {"webhook_events", TYPE_WORD, AT(webhook_events), 0, 0, NULL,
+     "created,deleted,size-warning,size-limit",
+     "What is posted: created, loaded, unloaded, size-warning, size-limit, deleted."},
     {"config", TYPE_TEXT, AT(config), 0, 0, NULL, "",
      "File to read options from, one `name = value` a line."},
     {"data", TYPE_TEXT, AT(data), 0, 0, NULL, "./teleportald-data",
@@ -97,6 +104,12 @@ static const struct option options[] = {
      "document."},
     {"upload_expiry_seconds", TYPE_COUNT, AT(upload_expiry_seconds), 1, 31536000, NULL, "86400",
      "How long an unfinished upload is kept after its last chunk has come."},
+    {"document_size_warning", TYPE_SIZE, AT(document_size_warning), 0, 64 * GIB, NULL, "0",
+     "Bytes of a document's content from which on it is told of in the log and by webhook; 0: "
+     "never."},
+    {"document_size_limit", TYPE_SIZE, AT(document_size_limit), 0, 64 * GIB, NULL, "0",
+     "Bytes of a document's content above which nothing is taken in that makes it larger; 0: no "
+     "limit."},
     {"max_connections", TYPE_COUNT, AT(max_connections), 1, 1000000, NULL, "20000",
      "Connections per core; above that, clients are told to come back later (503)."},
     {"max_connections_per_address", TYPE_COUNT, AT(max_connections_per_address), 0, 1000000, NULL,

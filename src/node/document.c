@@ -350,6 +350,10 @@ static void perform(struct tp_document *document, const struct tp_effect *effect
     case TP_EFFECT_COMPACT:
         tp_server_compact(shard, effect->number);
         break;
+    case TP_EFFECT_NEWS:
+        tp_server_news(shard, effect->news, tp_session_room(document->session),
+                       tp_session_document(document->session), effect->size);
+        break;
     case TP_EFFECT_DELETED:
         tell_all(document); /* who had it open hears nothing more */
         tp_docs_deleted(document, effect->status);

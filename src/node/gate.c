@@ -121,6 +121,15 @@ bool tp_gate_load(const struct tp_config *config, struct tp_keys *keys, bool *we
            add_files(keys, config->jwks_file, false, weak, error, error_size);
 }
 
+bool tp_secret_read(const char *path, size_t size_max, struct tp_buffer *out, char *error,
+                    size_t error_size)
+{
+    if (!read_file(path, size_max + 2, out, error, error_size))
+        return false;
+    out->size = without_line_end(tp_buffer_slice(out)).size;
+    return true;
+}
+
 bool tp_admin_token_load(const struct tp_config *config, struct tp_admin_token *token, char *error,
                          size_t error_size)
 {
@@ -130,9 +139,9 @@ bool tp_admin_token_load(const struct tp_config *config, struct tp_admin_token *
     *token = (struct tp_admin_token){0};
     if (config->admin[0] == '\0' || path[0] == '\0')
         return true;
-    if (!read_file(path, TP_ADMIN_TOKEN_SIZE_MAX + 2, &bytes, error, error_size))
+    if (!tp_secret_read(path, TP_ADMIN_TOKEN_SIZE_MAX, &bytes, error, error_size))
         return false;
-    const struct tp_slice text = without_line_end(tp_buffer_slice(&bytes));
+    const struct tp_slice text = tp_buffer_slice(&bytes);
     token->given = text.size >= TP_ADMIN_TOKEN_SIZE_MIN && text.size <= TP_ADMIN_TOKEN_SIZE_MAX;
     for (size_t i = 0; i < text.size; i++) /* what fits into a header line */
         token->given &= text.data[i] > ' ' && text.data[i] < 0x7f;

@@ -67,6 +67,10 @@ struct tp_gate {
 bool tp_gate_load(const struct tp_config *config, struct tp_keys *keys, bool *weak, char *error,
                   size_t error_size);
 
+/* The text of a file of at most `size_max` bytes, without its line end. False: as above. */
+bool tp_secret_read(const char *path, size_t size_max, struct tp_buffer *out, char *error,
+                    size_t error_size);
+
 /* The management token, from the file that the config names. False: as above. */
 bool tp_admin_token_load(const struct tp_config *config, struct tp_admin_token *token, char *error,
                          size_t error_size);

@@ -13,6 +13,7 @@
 #include "node/collect.h"
 #include "node/compact.h"
 #include "node/cpus.h"
+#include "node/news.h"
 #include "node/node_id.h"
 #include "node/notify.h"
 #include "node/watch.h"
@@ -40,6 +41,7 @@ struct tp_server {
     struct tp_log log;
     struct tp_keys keys; /* as read at the start */
     struct tp_admin_token admin_token;
+    struct tp_webhook *webhook; /* NULL: nobody wants to know */
     struct shard_slot *slots;
     uint32_t shard_count;
     struct tp_post *post;
@@ -166,6 +168,24 @@ uint64_t tp_server_sweep(struct tp_shard *shard)
     return tp_min(server->compact_sweep.next_ns, server->collect_sweep.next_ns);
 }
 
+void tp_server_news(struct tp_shard *shard, enum tp_news news, struct tp_slice room,
+                    struct tp_slice document, size_t size)
+{
+    static const enum tp_log_level levels[TP_NEWS_COUNT] = {
+        [TP_NEWS_CREATED] = TP_LOG_DEBUG,     [TP_NEWS_LOADED] = TP_LOG_DEBUG,
+        [TP_NEWS_UNLOADED] = TP_LOG_DEBUG,    [TP_NEWS_DELETED] = TP_LOG_INFO,
+        [TP_NEWS_SIZE_WARNING] = TP_LOG_WARN, [TP_NEWS_SIZE_LIMIT] = TP_LOG_WARN,
+    };
+    struct tp_server *server = shard->server;
+
+    if (levels[news] <= server->log.level)
+        tp_log(&server->log, levels[news], "document", tp_log_text("what", tp_news_name(news)),
+               tp_log_slice("room", room), tp_log_slice("document", document),
+               tp_log_number("size", (int64_t)size));
+    tp_webhook_tell(server->webhook, shard->index, news, room, document,
+                    tp_reactor_wall_ms(shard->reactor), size);
+}
+
 void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
 {
     struct tp_server *server = shard->server;
@@ -200,6 +220,7 @@ void tp_server_observe(struct tp_shard *shard, struct tp_observed *out)
                                      .references = atomic_load(&server->collect.reference_count),
                                      .chunks = atomic_load(&server->collect.chunk_count),
                                      .sweeps = atomic_load(&server->collect.sweep_count)};
+    tp_webhook_counts(server->webhook, &out->webhook);
     tp_observe_process(&out->process);
     out->wall_ms = wall_ms();
     out->uptime_ms = (clock_ns() - server->started_ns) / 1000000;
@@ -560,6 +581,7 @@ static void finish(struct tp_server *server)
     for (uint32_t i = 0; server->slots != NULL && i < server->shard_count; i++)
         if (server->slots[i].started)
             pthread_join(server->slots[i].thread, NULL);
+    tp_webhook_destroy(server->webhook);
     if (server->bridge != NULL)
         server->bridge_kind->close(server->bridge);
     if (server->work != NULL)
@@ -664,7 +686,10 @@ static int run(struct tp_server *server)
         !load_certificate(server, error, sizeof error) ||
         !tp_admin_token_load(&server->config, &server->admin_token, error, sizeof error))
         return fail(error);
-    if (!open_engine(server, error, sizeof error) || !open_bridge(server, error, sizeof error))
+    server->webhook = tp_webhook_create(&server->config, server->node_id, &server->log,
+                                        server->shard_count, error, sizeof error);
+    if (error[0] != '\0' || !open_engine(server, error, sizeof error) ||
+        !open_bridge(server, error, sizeof error))
         return fail(error);
 
     server->slots = aligned_alloc(64, (server->shard_count * sizeof *server->slots + 63) / 64 * 64);

@@ -29,6 +29,10 @@ void tp_server_compact(struct tp_shard *shard, uint64_t number);
 /* One step of the sweep through all logs; shard 0 asks. Returns when to ask again. */
 uint64_t tp_server_sweep(struct tp_shard *shard);
 
+/* Something happened to a document: to the log, and to the webhook. */
+void tp_server_news(struct tp_shard *shard, enum tp_news news, struct tp_slice room,
+                    struct tp_slice document, size_t size);
+
 /* The whole process as a page sees it. Valid during the tick. */
 void tp_server_observe(struct tp_shard *shard, struct tp_observed *out);
 

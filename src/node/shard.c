@@ -301,6 +301,8 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
     shard->limits.grace_ns = shard->config->session_grace_seconds * UINT64_C(1000000000);
     shard->limits.update_size_max = shard->config->max_update_bytes;
     shard->limits.checkpoint_size = shard->config->outbox_size / CHECKPOINTS_PER_OUTBOX;
+    shard->limits.size_warning = shard->config->document_size_warning;
+    shard->limits.size_limit = shard->config->document_size_limit;
     shard->limits.compact_count = (uint32_t)shard->config->compact_count;
     shard->limits.compact_size = shard->config->compact_size;
     if (shard->config->rate_limits.count > 0)

@@ -175,6 +175,10 @@ void tp_metrics_page(const struct tp_observed *observed, struct tp_buffer *out)
     number(out, "teleportald_collect_" #name SUFFIX_##kind, #kind, help, observed->collect.name);
     TP_OBSERVED_COLLECT(LINE)
 #undef LINE
+#define LINE(name, kind, help) \
+    number(out, "teleportald_webhook_" #name SUFFIX_##kind, #kind, help, observed->webhook.name);
+    TP_OBSERVED_WEBHOOK(LINE)
+#undef LINE
     seconds(out, "teleportald_store_commit_seconds_total", "counter", "Time spent committing",
             observed->store.commit_ns_total);
     seconds(out, "teleportald_store_commit_max_seconds", "gauge", "Longest commit so far",

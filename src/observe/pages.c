@@ -10,8 +10,6 @@ static void put(struct tp_buffer *out, const char *text)
     tp_buffer_append(out, text, strlen(text));
 }
 
-/* Nothing limits rates or document sizes here, so nothing was ever refused for that: the keys
- * stand, with their zeros, for those who read the reference server's page. */
 /* Offenders and events would name users: their number has no bound, and this is no place for names.
  */
 static void rates(const struct tp_counters *counters, struct tp_buffer *out)
@@ -59,8 +57,10 @@ void tp_status_page(const struct tp_observed *observed, struct tp_buffer *out)
     rates(&sums.counters, out);
     tp_text_format(out, ",\"uptime\":%" PRIu64, observed->uptime_ms / 1000);
     tp_text_format(out, ",\"timestamp\":\"%s\"", time);
-    tp_text_format(out, ",\"totalDocumentSizeBytes\":%" PRIu64, sums.shard.session_bytes);
-    put(out, ",\"documentsOverWarningThreshold\":0,\"documentsOverLimit\":0}");
+    tp_text_format(out, ",\"totalDocumentSizeBytes\":%" PRIu64, sums.counters.document_bytes);
+    tp_text_format(out, ",\"documentsOverWarningThreshold\":%" PRIu64,
+                   sums.counters.documents_over_warning);
+    tp_text_format(out, ",\"documentsOverLimit\":%" PRIu64 "}", sums.counters.documents_over_limit);
 }
 
 unsigned tp_health_page(const struct tp_observed *observed, struct tp_buffer *out)

@@ -100,6 +100,7 @@ static void reset(struct tp_session *session)
     TP_ASSERT(session->inflight == 0 && session->deed_count == 0);
     TP_LIST_EACH(link, &session->peers)
     tp_answers_forget(session, TP_CONTAINER(link, struct tp_peer, link));
+    tp_passages_forget_idle(session, true); /* nobody may join one from before */
     tp_content_finish(session);
     session->tail = NULL;
     session->tail_count = session->tail_room = 0;
@@ -133,22 +134,30 @@ static void dismiss(struct tp_session *session)
     session->mourning = true;
 }
 
-void tp_burial_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out)
+void tp_burial_stored(struct tp_session *session, struct tp_store_op *op)
 {
-    struct burial *burial = op->owner;
-    const enum tp_status status = op->status;
-    const struct tp_slice tombstone = op->parts[1].value;
-
     session->inflight--;
+    session->burial = op->owner;
+    session->deletion = DELETION_STORED;
+}
+
+/* The store has answered, and nothing else is under way. */
+static void complete(struct tp_session *session, struct tp_effects *out)
+{
+    struct burial *burial = session->burial;
+    const enum tp_status status = burial->op.status;
+
+    session->burial = NULL;
+    session->was_encrypted = session->mode == TP_MODE_ENCRYPTED;
+    reset(session);
     if (status == TP_OK) {
-        session->was_encrypted = session->mode == TP_MODE_ENCRYPTED;
-        reset(session);
         session->epoch++;
         session->sequence = 1;
-        tp_session_set_name_record(session, tombstone);
+        tp_session_set_name_record(session, burial->op.parts[1].value);
+        session->news |= 1u << TP_NEWS_DELETED;
+        session->env->counters->documents_deleted++;
         dismiss(session);
     } else { /* the store may have it all the same: read again what is there */
-        reset(session);
         tp_state_vector_finish(&session->buried);
         tp_session_set_name_record(session, (struct tp_slice){0});
         tp_opening_fail(session);
@@ -189,10 +198,16 @@ bool tp_burial_pump(struct tp_session *session, struct tp_effects *out)
 {
     if (session->mourning && !mourn(session, out))
         return false;
-    if (session->deletion != DELETION_WANTED)
+    if (session->deletion != DELETION_WANTED && session->deletion != DELETION_STORED)
         return true;
     if (!tp_session_has_room(out, 1))
         return false;
+    if (session->deletion == DELETION_STORED) {
+        if (session->inflight > 0 || session->deed_count > 0)
+            return true;
+        complete(session, out);
+        return false; /* there is somebody to tell */
+    }
     if (session->stage == STAGE_REFUSED) {
         finish(session, TP_IO, out);
         return true;

@@ -67,6 +67,8 @@ bool tp_content_tail_is_long(const struct tp_session *session, bool at_rest)
     const size_t merged_size = session->merged == NULL ? 0 : session->merged->bytes.size;
     const size_t size = session->tail_size + session->tail_count * TAIL_ENTRY_SIZE;
 
+    if (tp_size_wants_merge(session))
+        return true;
     if (at_rest && merged_size <= limits->whole_size_max)
         return session->tail_count > 0;
     /* A merge reads and writes all of it, so one is due when the document has grown by a half: then

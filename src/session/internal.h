@@ -256,9 +256,19 @@ struct tp_session {
     uint64_t log_count, log_size;  /* since the base */
     struct tp_buffer name_record;  /* as it is stored: what creation and deletion replace */
     struct tp_state_vector buried; /* what deleted epochs held */
-    enum deletion { DELETION_NONE, DELETION_WANTED, DELETION_STORING } deletion;
-    bool mourning;      /* some peers are to be told that it was deleted */
-    bool was_encrypted; /* what was deleted */
+    enum deletion {
+        DELETION_NONE,
+        DELETION_WANTED,
+        DELETION_STORING,
+        DELETION_STORED,
+    } deletion;
+    struct burial *burial; /* STORED: what the store has answered */
+    bool measuring;        /* the tail is merged first: what comes meanwhile is held */
+    bool over_warning, over_limit;
+    size_t counted_size; /* in counters.document_bytes */
+    uint32_t news;       /* to be told: bits of enum tp_news */
+    bool mourning;       /* some peers are to be told that it was deleted */
+    bool was_encrypted;  /* what was deleted */
     struct tp_store_op *read;
     struct tp_work_op *load;
     struct tp_slice *load_inputs;
@@ -407,7 +417,7 @@ void tp_queue_finish(struct tp_session *session);
 void tp_burial_want(struct tp_session *session, struct tp_effects *out);
 /* False: there is more to say than there was room for. */
 bool tp_burial_pump(struct tp_session *session, struct tp_effects *out);
-void tp_burial_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out);
+void tp_burial_stored(struct tp_session *session, struct tp_store_op *op);
 /* This client wrote in a deleted epoch: it is no other's, so whoever has something of it is old. */
 bool tp_burial_has(const struct tp_session *session, uint64_t client);
 /* The peer hears nothing of the document, and what it says does not count, until it begins anew. */
@@ -418,6 +428,19 @@ void tp_burial_refuse(struct tp_session *session, struct tp_peer *peer,
 /* A step 1. True: it comes from somebody of a deleted epoch, and is answered. */
 bool tp_burial_asks(struct tp_session *session, struct tp_peer *peer,
                     const struct tp_message *message, struct tp_effects *out);
+
+/* ---- size.c -------------------------------------------------------------------------------------
+ */
+
+/* Bytes of the content; the tail at what it is before it is merged. */
+size_t tp_size_bound(const struct tp_session *session);
+void tp_size_weigh(struct tp_session *session); /* at the end of each event */
+/* Whether an update of this size fits cannot be said before the tail is merged. */
+bool tp_size_is_unclear(const struct tp_session *session, size_t more);
+bool tp_size_wants_merge(const struct tp_session *session);
+/* False: an update that grows the document by at most `more` is above the limit. */
+bool tp_size_admits(struct tp_session *session, size_t more);
+void tp_size_forget(struct tp_session *session);
 
 /* ---- content.c ----------------------------------------------------------------------------------
  */

@@ -44,6 +44,8 @@ static void opened(struct tp_session *session)
     session->stage = STAGE_OPEN;
     session->changed_ns = session->now_ns;
     session->env->counters->sessions_loading--;
+    if (session->number != 0)
+        session->news |= 1u << TP_NEWS_LOADED;
 }
 
 void tp_opening_fail(struct tp_session *session)

@@ -93,11 +93,18 @@ bool tp_queue_pump(struct tp_session *session, struct tp_effects *out)
         if (!tp_session_has_room(out, SAY_COUNT_MAX))
             return false;
         handle_held(session, TP_CONTAINER(session->held.next, struct held, link), out);
+        if (session->measuring) { /* it is held again, and stays the first */
+            struct tp_link *last = session->held.prev;
+            TP_ASSERT(!tp_link_alone(&session->held)); /* there was room: it had left just now */
+            tp_link_remove(last);
+            tp_link_insert(session->held.next, last);
+            return true;
+        }
     }
     TP_LIST_EACH_SAFE(link, &session->following)
     {
         struct held *held = TP_CONTAINER(link, struct held, link);
-        if (session->stage != STAGE_OPEN)
+        if (session->stage != STAGE_OPEN || session->measuring)
             break;
         if (held->peer != NULL && held->peer->checked_count > 0)
             continue;

@@ -292,6 +292,16 @@ static bool is_known_delete(struct tp_session *session, struct tp_slice update, 
     return false;
 }
 
+/* More than deletions, and not known. */
+static bool grows(const struct tp_session *session, const struct findings *found)
+{
+    for (size_t i = 0; i < found->range_count; i++)
+        if (found->ranges[i].to >
+            tp_state_vector_get(&session->state_vector, found->ranges[i].client))
+            return true;
+    return false;
+}
+
 /* True if everything in it is in the document already. What the disk has refused once is in the
  * document and not durable: then nothing counts as known. */
 static bool is_known(struct tp_session *session, const struct findings *found,
@@ -301,10 +311,8 @@ static bool is_known(struct tp_session *session, const struct findings *found,
         return true;
     if (session->unsaved)
         return false;
-    for (size_t i = 0; i < found->range_count; i++)
-        if (found->ranges[i].to >
-            tp_state_vector_get(&session->state_vector, found->ranges[i].client))
-            return false;
+    if (grows(session, found))
+        return false;
     return found->delete_range_count == 0 || is_known_delete(session, update, true);
 }
 
@@ -444,11 +452,24 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
         submit(session, deed, out);
 }
 
+static void refuse_size(struct tp_session *session, struct tp_peer *peer,
+                        const struct tp_message *message, const char *error, struct tp_effects *out)
+{
+    session->env->counters->updates_refused++;
+    if (peer->dialect == TP_DIALECT_TELEPORTAL)
+        tp_replies_nack(session, peer, message->id, error, out);
+    else
+        tp_session_close(out, peer, TP_CLOSE_DOCUMENT_TOO_BIG);
+}
+
 /* What to do with an update that was looked at. `deed` is NULL unless it was checked elsewhere. */
 static void judge(struct tp_session *session, struct tp_peer *peer,
                   const struct tp_message *message, struct tp_slice update, struct deed *deed,
                   struct findings *found, struct tp_effects *out)
 {
+    /* Another node has taken it in: to refuse it would be to differ for ever. */
+    const bool is_heard = deed == NULL ? session->hearing != NULL : deed->heard;
+
     /* Nobody but a peer of ours says something encrypted, and what clients make is relayable. */
     if (found->status != TP_OK || (message->encrypted && !found->relayable)) {
         if (peer != NULL)
@@ -463,6 +484,9 @@ static void judge(struct tp_session *session, struct tp_peer *peer,
     } else if (is_known(session, found, update)) {
         session->env->counters->updates_empty++;
         welcome(session, peer, message, out);
+    } else if (!is_heard && grows(session, found) && !tp_size_admits(session, update.size)) {
+        if (peer != NULL)
+            refuse_size(session, peer, message, "document-too-large", out);
     } else {
         if (deed == NULL)
             deed = deed_create(session, peer, message, update);
@@ -612,11 +636,7 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
     }
     const struct tp_slice offered = is_teleportal ? message->update.v2 : message->update.v1;
     if (offered.size > limits->update_size_max) {
-        session->env->counters->updates_refused++;
-        if (is_teleportal)
-            tp_replies_nack(session, peer, message->id, "message-too-large", out);
-        else
-            tp_session_close(out, peer, TP_CLOSE_DOCUMENT_TOO_BIG);
+        refuse_size(session, peer, message, "message-too-large", out);
         return;
     }
     if (is_teleportal && offered.size == 0) {
@@ -626,6 +646,11 @@ void tp_saving_update(struct tp_session *session, struct tp_peer *peer, struct t
     }
     if (is_overloaded(session)) {
         tp_session_close(out, peer, TP_CLOSE_OVERLOAD);
+        return;
+    }
+    if (tp_size_is_unclear(session, offered.size)) {
+        session->measuring = true;
+        tp_queue_put(session, &session->held, peer, message, out);
         return;
     }
     take_in(session, peer, message, out);
@@ -705,6 +730,13 @@ static void reopen(struct tp_session *session, struct deed *deed, struct tp_effe
     tp_opening_start(session, out);
 }
 
+static void created(struct tp_session *session, struct tp_slice record)
+{
+    tp_session_set_name_record(session, record);
+    session->news |= 1u << TP_NEWS_CREATED;
+    session->env->counters->documents_created++;
+}
+
 void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct tp_effects *out)
 {
     session->inflight--;
@@ -731,7 +763,7 @@ void tp_saving_stored(struct tp_session *session, struct tp_store_op *op, struct
     if (creates) {
         session->creating = false;
         if (ok)
-            tp_session_set_name_record(session, op->parts[1].value);
+            created(session, op->parts[1].value);
         else
             session->number = 0; /* the next one tries again */
     }

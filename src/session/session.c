@@ -264,7 +264,7 @@ static void left(struct tp_session *session, struct tp_peer *peer, struct tp_eff
 static bool is_open(const struct tp_session *session)
 {
     return session->stage == STAGE_OPEN && session->deletion == DELETION_NONE &&
-           tp_link_alone(&session->joining) && tp_link_alone(&session->held);
+           !session->measuring && tp_link_alone(&session->joining) && tp_link_alone(&session->held);
 }
 
 bool tp_session_takes(const struct tp_session *session, bool encrypted)
@@ -394,6 +394,25 @@ static void said(struct tp_session *session, struct tp_peer *peer, struct tp_mes
 /* ---- the end of an event ------------------------------------------------------------------------
  */
 
+static void tell_one(struct tp_session *session, enum tp_news news, struct tp_effects *out)
+{
+    tp_effect_add(out, (struct tp_effect){
+                           .kind = TP_EFFECT_NEWS, .news = news, .size = tp_size_bound(session)});
+}
+
+static bool tell_news(struct tp_session *session, struct tp_effects *out)
+{
+    for (unsigned news = 0; session->news != 0; news++) {
+        if ((session->news & (1u << news)) == 0)
+            continue;
+        if (!tp_session_has_room(out, 1))
+            return false;
+        session->news &= ~(1u << news);
+        tell_one(session, news, out);
+    }
+    return true;
+}
+
 /* Says what waits in lists. False: there is more than there was room for. */
 static bool pump(struct tp_session *session, struct tp_effects *out)
 {
@@ -407,6 +426,8 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
     if (!tp_roster_pump(session, out) || !tp_saving_pump(session, out) ||
         !tp_replies_pump(session, out) || !tp_burial_pump(session, out))
         return false;
+    if (!tell_news(session, out))
+        return false;
     if (session->deletion != DELETION_NONE)
         return true;
     if (session->stage == STAGE_REFUSED) {
@@ -417,6 +438,9 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
             tp_bus_shut(session);
         return true;
     }
+    if (session->measuring && !tp_content_folded(session, session->version, out))
+        return session->fold.op != NULL;
+    session->measuring = false;
 
     while (!tp_link_alone(&session->joining)) {
         if (!tp_session_has_room(out, 3))
@@ -427,6 +451,8 @@ static bool pump(struct tp_session *session, struct tp_effects *out)
         return false;
     if (session->stage != STAGE_OPEN)
         return true;
+    if (session->measuring)
+        return false;
     if (tp_content_tail_is_long(session, false) &&
         !tp_content_folded(session, session->version, out) && session->fold.op == NULL)
         return false;
@@ -519,15 +545,18 @@ static void settle(struct tp_session *session, struct tp_effects *out)
 {
     const bool said_all = pump(session, out);
 
+    tp_size_weigh(session);
     if (session->peer_count == 0 && session->empty_since_ns == 0)
         session->empty_since_ns = session->now_ns;
-    if (!said_all) {
+    if (!said_all || session->news != 0) {
         tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_MORE});
         return;
     }
     resume(session, out);
     if (is_over(session)) {
         compact(session, true, out);
+        if (session->stage == STAGE_OPEN && session->number != 0)
+            tell_one(session, TP_NEWS_UNLOADED, out);
         tp_effect_add(out, (struct tp_effect){.kind = TP_EFFECT_END});
         return;
     }
@@ -607,7 +636,7 @@ void tp_session_handle(struct tp_session *session, const struct tp_event *event,
         if (event->store_op->step == STEP_NAMES || event->store_op->step == STEP_ROWS)
             tp_opening_read(session, event->store_op, out);
         else if (event->store_op->step == STEP_BURIAL)
-            tp_burial_stored(session, event->store_op, out);
+            tp_burial_stored(session, event->store_op);
         else
             tp_saving_stored(session, event->store_op, out);
         break;
@@ -702,6 +731,7 @@ void tp_session_destroy(struct tp_session *session)
     TP_ASSERT(session->inflight == 0);
     forget_said(session);
     tp_queue_finish(session);
+    tp_size_forget(session);
     tp_answers_finish(session);
     tp_passages_finish(session);
     tp_saving_finish(session);

@@ -7,7 +7,7 @@ import path from 'node:path';
 import * as Y from 'yjs';
 import { request, sleep, start, temporaryDirectory, until } from './harness.mjs';
 import { Raw } from './raw.mjs';
-import { TeleportalConnection, openEnvelope } from './teleportal-client.mjs';
+import { TeleportalConnection, envelope, openEnvelope } from './teleportal-client.mjs';
 import { TRaw, syncStep1, updateOf, writing } from './traw.mjs';
 import { Key, keyFile, withToken } from './tokens.mjs';
 import * as y from './yclient.mjs';
@@ -325,6 +325,50 @@ export default async suite => {
         }
         assert.equal(textOf(await read(name)), '');
         server.checkAlive();
+    });
+
+    // ---- sizes ------------------------------------------------------------------------------------
+    await suite.test('a document warns, then takes nothing more in; who deletes may go on, and so may all others', async () => {
+        const one = await start({ cores, config: { ...config, document_size_warning: '20k', document_size_limit: '40k' } });
+        suite.after(() => one.stop());
+        const metric = async name => Number(new RegExp(`^teleportald_${name} (\\d+)$`, 'm').exec((await one.manage('GET', '/metrics')).body)[1]);
+        const doc = new Y.Doc(), raw = await openT(one.teleportal);
+        const text = doc.getText('text'), changes = [];
+        doc.on('updateV2', update => changes.push(update));
+        const write = size => (text.insert(text.length, 'x'.repeat(size)), raw.ask(updateOf('big', envelope(changes.splice(0)[0]))));
+        assert.deepEqual((await write(15_000)).words, ['ack']);
+        assert.ok(!one.stderr.includes('size-warning'));
+        assert.deepEqual((await write(10_000)).words, ['ack']);
+        await until(() => /warn document what=size-warning room=("")? document=big size=2\d{4}\b/.test(one.stderr), () => one.stderr);
+        assert.deepEqual((await write(20_000)).words, ['nack:document-too-large']);
+        await until(() => /warn document what=size-limit/.test(one.stderr), 'the line');
+        assert.deepEqual([await metric('documents_over_warning'), await metric('documents_over_limit')], [1, 1]);
+        const status = JSON.parse((await request(`${one.http}/status`)).body);
+        assert.deepEqual([status.documentsOverWarningThreshold, status.documentsOverLimit], [1, 1]);
+        assert.ok(status.totalDocumentSizeBytes > 25_000 && status.totalDocumentSizeBytes < 26_000);
+
+        const client = new y.YClient(one.yjs, 'big');
+        suite.after(() => client.destroy());
+        await client.synced();
+        assert.equal(client.doc.getText('text').length, 25_000, 'reading is as ever');
+        const codes = [];
+        client.provider.on('connection-close', event => event && codes.push(event.code));
+        client.doc.getText('text').insert(0, 'y'.repeat(30_000));
+        await until(() => codes.length > 0, 'a close');
+        assert.equal(codes[0], 4413);
+
+        const other = new y.YClient(one.yjs, 'big', { version: '2.1.0' });
+        suite.after(() => other.destroy());
+        await other.synced();
+        other.doc.getText('text').delete(0, 20_000);
+        await until(async () => {
+            const now = await openT(one.teleportal), copy = new Y.Doc();
+            Y.applyUpdateV2(copy, openEnvelope((await now.ask(syncStep1('big'))).frames[0].body));
+            now.cut();
+            return copy.getText('text').length === 5_000;
+        }, 'the deletion');
+        assert.equal((await raw.ask(updateOf('small', writing('fine')))).words.at(-1), 'ack');
+        assert.equal((one.stderr.match(/what=size-limit/g) ?? []).length, 1, 'said once');
     });
 
     await suite.test('the server under all of this is alive, and ends in order', async () => {

@@ -14,7 +14,7 @@ import { endEverything } from './harness.mjs';
 import { Suite } from './suite.mjs';
 
 // In the order of what is worth knowing first.
-const SUITES = ['http', 'ywebsocket', 'teleportal', 'mixed', 'sse', 'rpc', 'files', 'transcripts', 'auth', 'tls', 'admin', 'documents', 'hostile', 'abuse', 'allocations', 'crash', 'balancer', 'idle', 'bridge', 'faults'];
+const SUITES = ['http', 'ywebsocket', 'teleportal', 'mixed', 'sse', 'rpc', 'files', 'transcripts', 'auth', 'tls', 'admin', 'documents', 'webhook', 'hostile', 'abuse', 'allocations', 'crash', 'balancer', 'idle', 'bridge', 'faults'];
 
 const options = { cores: null, only: null, skip: null, full: false, seed: (Date.now() ^ (process.pid << 8)) >>> 0 };
 const chosen = [];

@@ -532,6 +532,9 @@ static void perform(struct test_world *world, const struct tp_effect *effect, bo
     case TP_EFFECT_COMPACT:
         world->compact_count++;
         break;
+    case TP_EFFECT_NEWS:
+        world->news_counts[effect->news]++;
+        break;
     case TP_EFFECT_DELETED:
         world->deleted_count++;
         world->deleted_status = effect->status;

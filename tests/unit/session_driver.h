@@ -64,6 +64,7 @@ struct test_world {
     struct tp_link stored, worked; /* answered when told to */
     uint32_t append_count, work_counts[8], compact_count, quarantine_count;
     bool ended;
+    uint32_t news_counts[TP_NEWS_COUNT];
     uint32_t deleted_count;
     enum tp_status deleted_status;
     const char *node_id; /* set before it opens: a session with other nodes */
