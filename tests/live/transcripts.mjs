@@ -17,6 +17,7 @@ import path from 'node:path';
 import * as decoding from 'lib0/decoding';
 import * as Y from 'yjs';
 import { here, isReference, patience, root, sleep, start, until } from './harness.mjs';
+import { HttpReplay, httpSteps, loadHttp } from './http-transcripts.mjs';
 import { Raw, bytes, hex } from './raw.mjs';
 import { EMPTY_V2, decode as decodeT, messageId, openEnvelope, openSealed } from './teleportal-client.mjs';
 import { Key, keyFile, withToken } from './tokens.mjs';
@@ -178,6 +179,15 @@ function* steps(entries) {
     if (step.length > 0) yield { at: step[0].at, note, entries: step };
 }
 
+/** The recorded token in `text`, if there is one, as of now and signed by `key`; a wrong one stays. */
+function again(key, text) {
+    return text.replace(/token=([^.&]+)\.([^.&]+)\.[^&]+/, (all, head, claims) => {
+        const { iat, exp, ...rest } = JSON.parse(Buffer.from(claims, 'base64url'));
+        const { userId, room, documentAccess, ...more } = rest;
+        return `token=${key.token({ user: userId, room, access: null, documentAccess, ...more })}`;
+    });
+}
+
 // ---- replay -----------------------------------------------------------------------------------------
 
 const keepalive = { ywebsocket: '010100', teleportal: hex(Buffer.from('YJSpong')) };
@@ -307,20 +317,21 @@ export default async suite => {
 
     for (const [name, about] of Object.entries(table.replayed))
         await suite.test(`${name} goes as recorded`, async () => {
-            const recording = load(name);
+            const isHttp = about.http === true;
+            const recording = isHttp ? { entries: loadHttp(path.join(folder, name)) } : load(name);
             // A server of its own: recordings use one another's document names.
             // Where calls are replayed, so are the users that they are attributed to.
-            const key = new Key('HS256');
-            const config = about.users ? { ...keyFile([key]).config, ...about.config } : {};
+            const key = about.users || about.tokens ? new Key('HS256') : null;
+            const config = { ...key && keyFile([key]).config, ...about.config };
             const own = await start({ cores, durability: 'memory', config });
             suite.after(() => own.stop());
             const asUser = conn => withToken(own.teleportal, key.token({ user: about.users[conn] ?? '', room: about.room ?? '' }));
             const url = about.users ? asUser : recording.dialect === 'ywebsocket' ? `${own.yjs}/replay-${runs++}` : own.teleportal;
-            const replay = new Replay(url, recording.dialect);
+            const replay = isHttp ? new HttpReplay(own, Normal, key && (text => again(key, text))) : new Replay(url, recording.dialect);
             suite.after(() => replay.end());
             const unused = new Set(isReference ? [] : about.steps ?? []);
             const problems = [];
-            for (const step of steps(applyRules(recording, about))) {
+            for (const step of isHttp ? httpSteps(recording.entries) : steps(applyRules(recording, about))) {
                 const pings = recording.entries.some(({ frame, what }) => what === 'expect' && frame && hex(frame) === keepalive.teleportal);
                 for (const difference of await replay.play(step, pings)) {
                     const missing = difference.missing.map(short), extra = difference.extra.map(short);
