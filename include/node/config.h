@@ -80,6 +80,7 @@ struct tp_config {
     uint64_t store_queue;
     uint64_t compact_count;
     uint64_t compact_size;
+    bool attribution_push;
     uint64_t milestone_updates;
     uint64_t milestone_seconds;
     uint64_t milestone_event; /* tp_milestone_rules.event (rpc/rpc.h) */

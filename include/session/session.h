@@ -45,6 +45,7 @@ struct tp_session_limits {
     uint32_t compact_count;   /* log entries that ask for compaction */
     uint64_t size_warning;    /* bytes of content: told, once; 0: never */
     uint64_t size_limit;      /* what grows the document above it is refused; 0: none */
+    bool attribution_push;    /* members hear of each update who made it (spec 03 section 5.5) */
     uint64_t compact_size;
 };
 extern const struct tp_session_limits tp_session_limits_default;

@@ -147,6 +147,8 @@ static const struct option options[] = {
      "Bytes in a document's log after which they are folded into its base."},
     {"keep_history", TYPE_SWITCH, AT(keep_history), 0, 0, NULL, "off",
      "Whether deleted content is kept when a document's log is folded."},
+    {"attribution_push", TYPE_SWITCH, AT(attribution_push), 0, 0, NULL, "off",
+     "Whether Teleportal clients are told of each update who made it; all may ask for it anyway."},
     {"milestone_updates", TYPE_COUNT, AT(milestone_updates), 0, 1000000000, NULL, "0",
      "Updates of a document after which the server makes a milestone of it; 0: never."},
     {"milestone_seconds", TYPE_COUNT, AT(milestone_seconds), 0, 31536000, NULL, "0",

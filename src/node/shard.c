@@ -303,6 +303,7 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
     shard->limits.checkpoint_size = shard->config->outbox_size / CHECKPOINTS_PER_OUTBOX;
     shard->limits.size_warning = shard->config->document_size_warning;
     shard->limits.size_limit = shard->config->document_size_limit;
+    shard->limits.attribution_push = shard->config->attribution_push;
     shard->limits.compact_count = (uint32_t)shard->config->compact_count;
     shard->limits.compact_size = shard->config->compact_size;
     if (shard->config->rate_limits.count > 0)

@@ -411,6 +411,12 @@ bool tp_queue_is_empty(const struct tp_session *session);
 void tp_queue_check(const struct tp_session *session);
 void tp_queue_finish(struct tp_session *session);
 
+/* ---- attribution.c ------------------------------------------------------------------------------
+ */
+
+void tp_attribution_push(struct tp_session *session, const struct deed *deed,
+                         struct tp_effects *out);
+
 /* ---- burial.c -----------------------------------------------------------------------------------
  */
 

@@ -446,6 +446,7 @@ static void accept(struct tp_session *session, struct deed *deed, struct finding
     session->env->counters->bridge_updates += deed->heard;
     session->env->counters->bridge_repairs += deed->given;
     pass_on(session, deed, v1, v2, out);
+    tp_attribution_push(session, deed, out);
     if (session->creating || session->stage != STAGE_OPEN)
         deed->stage = DEED_WAITING;
     else

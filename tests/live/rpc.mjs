@@ -390,4 +390,21 @@ export default async suite => {
         const map = contentMap((await alice.call('attributionGet')).payload.contentMap);
         assert.deepEqual(who(map, 'inserts', alice.id), [[7, 8, 'alice']]);
     });
+
+    await suite.test('where it is wanted, attribution is pushed to the others', async () => {
+        const own = await start({ cores, config: { ...options.config, attribution_push: 'on' } });
+        suite.after(() => own.stop());
+        const name = fresh('pushed');
+        const alice = await open('alice', name, { to: own });
+        const bob = await open('bob', name, { to: own });
+        const pushed = { alice: [], bob: [] };
+        alice.on('rpc', message => pushed.alice.push(message));
+        bob.on('rpc', message => pushed.bob.push(message));
+        await type(alice, 'abc');
+        await until(() => pushed.bob.length === 1, 'a push');
+        assert.deepEqual([pushed.bob[0].method, pushed.bob[0].requestType, pushed.bob[0].document], ['attributionPush', 2, name]);
+        const map = contentMap(anyOf(pushed.bob[0].payload).contentMap);
+        assert.deepEqual(who(map, 'inserts', alice.id), [[0, 3, 'alice']]);
+        assert.equal(pushed.alice.length, 0);
+    });
 };

@@ -401,3 +401,27 @@ Test(rpc, a_milestone_waits_for_the_first_update_of_a_document_but_not_for_long)
     free((void *)payload.data);
     free((void *)again.data);
 }
+
+Test(rpc, tells_the_others_who_made_an_update_where_the_operator_wants_it)
+{
+    static struct test_client bob;
+    test_join(&world, &ann, TP_DIALECT_TELEPORTAL, "ann");
+    test_join(&world, &bob, TP_DIALECT_TELEPORTAL, "bob");
+    ann.peer.user_id = TP_SLICE("ann");
+    test_say_update(&ann, test_insert(1, 0, "a"));
+    HEARS(&ann, "ack 1");
+    HEARS(&bob, "raw update 1:0-1");
+    HEARS(&bob, "");
+
+    world.limits.attribution_push = true;
+    test_say_update(&ann, test_insert(1, 1, "b"));
+    test_say_update(&bob, test_insert(2, 0, "of a user that is not known"));
+    test_say_step2(&ann, test_insert(1, 2, "c"));
+
+    HEARS(&bob, "raw update 1:1-2");
+    HEARS(&bob, "rpc 0 ");
+    HEARS(&bob, "ack 1");
+    HEARS(&bob, "raw step2 1:2-3");
+    HEARS(&bob, "");
+    test_leave(&bob);
+}
