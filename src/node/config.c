@@ -210,7 +210,8 @@ static const struct option options[] = {
     {"bridge", TYPE_SECRET, AT(bridge), 0, 0, NULL, "none",
      "How to reach the other nodes of a cluster: none, or redis://[[USER]:PASSWORD@]HOST[:PORT], "
      "or "
-     "nats://[USER:PASSWORD@]HOST[:PORT]."},
+     "nats://[USER:PASSWORD@]HOST[:PORT], or "
+     "multicast://GROUP[:PORT]?if=INTERFACE&ttl=N&mtu=BYTES&key_file=FILE."},
     {"node_id", TYPE_WORD, AT(node_id), 0, 0, NULL, "",
      "What the other nodes of a cluster know this one by, unique among them: letters, digits, `.`, "
      "`-` and `_`, at most 64. Empty: one is made, and kept in the data directory."},

@@ -4,7 +4,7 @@
 // node go on, and afterwards everybody has everything, in every node's store.
 
 import assert from 'node:assert/strict';
-import { Nats, Redis, connected, metric, startNode } from './cluster.mjs';
+import { Multicast, Nats, Redis, connected, metric, startNode } from './cluster.mjs';
 import { disagreement, edits } from './edits.mjs';
 import { removeDirectory, sleep, start, temporaryDirectory, until } from './harness.mjs';
 import { TeleportalConnection } from './teleportal-client.mjs';
@@ -14,12 +14,14 @@ import * as y from './yclient.mjs';
 export default async suite => {
     await behind(suite, Redis);
     await behind(suite, Nats);
+    await behind(suite, Multicast);
 };
 
 async function behind(suite, Broker) {
     const { cores } = suite.options;
     const random = suite.random;
     const isRedis = Broker === Redis;
+    const hasBroker = Broker !== Multicast;
     const broker = await Broker.start();
     const test = (sentence, ...rest) => suite.test(`${Broker.name}: ${sentence}`, ...rest);
     const datas = [0, 1, 2].map(() => temporaryDirectory('node'));
@@ -156,7 +158,7 @@ async function behind(suite, Broker) {
         await agreeing(blank);
     });
 
-    await test('the broker is killed and comes back: nobody notices, and all agree', async () => {
+    if (hasBroker) await test('the broker is killed and comes back: nobody notices, and all agree', async () => {
         const clients = spread(fresh('kill'), 6);
         await synced(clients);
         for (const { doc } of clients) edits(doc, random, 2);
@@ -172,7 +174,7 @@ async function behind(suite, Broker) {
         await agreeing(clients);
     }, { seconds: 120 });
 
-    await test('the broker is frozen for some seconds: nobody notices, and all agree', async () => {
+    if (hasBroker) await test('the broker is frozen for some seconds: nobody notices, and all agree', async () => {
         const clients = spread(fresh('freeze'), 6);
         await synced(clients);
         for (const { doc } of clients) edits(doc, random, 2);

@@ -2,8 +2,10 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
-import { freePort, patience, start, until } from './harness.mjs';
+import path from 'node:path';
+import { freePort, patience, start, temporaryDirectory, until } from './harness.mjs';
 
 /** A Redis server of Debian's on a port of its own; nothing on disk. */
 export class Redis {
@@ -95,6 +97,23 @@ export class Nats {
         if (this.child.exitCode === null && this.child.signalCode === null) this.signal('SIGKILL');
         await this.ended;
     }
+}
+
+/** No broker: a group on the loopback interface, and a key. */
+export class Multicast {
+    static async start() {
+        const group = new Multicast();
+        group.port = await freePort();
+        group.key = path.join(temporaryDirectory('key'), 'key');
+        fs.writeFileSync(group.key, 'what only these nodes know\n');
+        return group;
+    }
+
+    get location() {
+        return `multicast://239.7.8.9:${this.port}?if=127.0.0.1&ttl=0&key_file=${this.key}`;
+    }
+
+    async stop() {}
 }
 
 /** The value of a metric, or 0. */
