@@ -1,5 +1,6 @@
 /* No bytes make a decoder of file records or names crash, overrun or loop; what one accepts, the
  * encoder writes again as the same bytes. And no proof proves a leaf that is not in the tree. */
+#include "rpc/call.h"
 #include "wire/file_record.h"
 #include "wire/merkle.h"
 
@@ -79,6 +80,23 @@ static void names(struct tp_slice bytes)
     }
 }
 
+/* What calls about files ask of their arguments. */
+static void arguments(struct tp_slice bytes)
+{
+    struct tp_rpc_args args;
+
+    tp_rpc_args_read(&args, bytes);
+    const struct tp_slice id = tp_rpc_text(&args, "fileId", 256);
+    const struct tp_slice name = tp_rpc_text(&args, "filename", TP_FILE_NAME_SIZE_MAX);
+    const struct tp_slice chunk = tp_rpc_bytes(&args, "chunkData", UINT32_MAX);
+    const uint64_t size = tp_rpc_whole(&args, "size", TP_VARUINT_MAX);
+    (void)tp_rpc_flag(&args, "encrypted");
+    (void)tp_rpc_number(&args, "chunkIndex");
+    TP_ASSERT(id.size <= 256 && name.size <= TP_FILE_NAME_SIZE_MAX && size <= TP_VARUINT_MAX);
+    TP_ASSERT(chunk.size <= bytes.size);
+    TP_ASSERT(args.wrong[0] == 0 || memchr(args.wrong, 0, sizeof args.wrong) != NULL);
+}
+
 /* Leaves of one byte each; the first bytes say how many, which one, and what to change. */
 static void proofs(struct tp_slice bytes)
 {
@@ -121,6 +139,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uploads(bytes, &again);
     files(bytes, &again);
     names(bytes);
+    arguments(bytes);
     proofs(bytes);
     tp_buffer_finish(&again);
     return 0;

@@ -9,6 +9,7 @@
 import crypto from 'node:crypto';
 import * as decoding from 'lib0/decoding';
 import { Raw } from './raw.mjs';
+import { Events, arrayOf, post } from './sse-client.mjs';
 import { decode, encode, messageId } from './teleportal-client.mjs';
 
 export const MIB = 1 << 20;
@@ -78,6 +79,22 @@ export class Files {
         files.raw.socket.removeAllListeners('message');
         files.raw.socket.on('message', data => files.receive(data));
         files.raw.closed.then(({ code }) => files.fail(new Error(`closed with ${code}`)));
+        return files;
+    }
+
+    /** The same over HTTP: hears by GET /sse, says by POST /sse, one after the other. */
+    static async openHttp(base, document, options = {}) {
+        const files = new Files();
+        const events = await Events.open(`${base}/sse`);
+        const id = await events.clientId();
+        let last = Promise.resolve();
+        const say = async frame => {
+            const { status } = await post(`${base}/sse`, arrayOf([frame]), { headers: { 'x-teleportal-client-id': id } });
+            if (status !== 200) files.fail(new Error(`a POST was answered ${status}`));
+        };
+        Object.assign(files, { document, window: 8, retries: 0, nonce: 0, acks: new Map(), calls: new Map(), errors: [], ...options });
+        files.raw = { send: frame => (last = last.then(() => say(frame)).catch(error => files.fail(error))), cut: () => events.cut() };
+        events.onEvent = event => event.event === 'message' && files.receive(Buffer.from(event.data, 'base64'));
         return files;
     }
 

@@ -203,7 +203,8 @@ static void describe(struct test_client *client, const struct tp_message *messag
         uint64_t id = 0;
         cr_assert_eq(tp_teleportal_id_parse(message->ack.id_text, &id), TP_OK);
         if (message->ack.error.data == NULL)
-            snprintf(line, sizeof line, "ack %u", number_of(client, id));
+            snprintf(line, sizeof line, "%s %u", message->ack.retry_ms > 0 ? "later" : "ack",
+                     number_of(client, id));
         else
             snprintf(line, sizeof line, "nack %u %.*s", number_of(client, id),
                      (int)message->ack.error.size, message->ack.error.data);
@@ -218,6 +219,10 @@ static void describe(struct test_client *client, const struct tp_message *messag
                  (int)message->presence.user_id.size, message->presence.user_id.data);
         break;
     case TP_MESSAGE_RPC:
+        if (message->rpc.type == 1) {
+            snprintf(line, sizeof line, "part");
+            break;
+        }
         snprintf(line, sizeof line, "rpc %llu %.*s", (unsigned long long)message->rpc.status,
                  (int)message->rpc.details.size, message->rpc.details.data);
         break;
@@ -406,32 +411,42 @@ static void delete_rows(struct test_world *world, const struct tp_store_part *pa
     world->row_count = kept;
 }
 
+static bool is_met(struct test_world *world, const struct tp_store_part *part)
+{
+    const struct test_row *row = find_row(world, part->table, part->key);
+
+    if (part->kind == TP_PART_EXPECT_ABSENT)
+        return row == NULL;
+    return part->kind != TP_PART_EXPECT_VALUE ||
+           (row != NULL && row->value.size >= part->value.size &&
+            memcmp(row->value.data, part->value.data, part->value.size) == 0);
+}
+
+static void write_part(struct test_world *world, const struct tp_store_part *part)
+{
+    if (part->kind == TP_PART_PUT)
+        test_put_row(world, part->table, part->key, part->value);
+    else if (part->kind == TP_PART_DELETE)
+        drop_row(world, part->table, part->key);
+    else if (part->kind == TP_PART_DELETE_RANGE)
+        delete_rows(world, part);
+    world->quarantine_count += part->table == TP_TABLE_QUARANTINE;
+}
+
 static enum tp_status write_rows(struct test_world *world, struct tp_store_op *op)
 {
-    for (uint32_t i = 0; i < op->part_count; i++) {
-        const struct tp_store_part *part = &op->parts[i];
-        const struct test_row *row = find_row(world, part->table, part->key);
-        if (part->kind == TP_PART_EXPECT_ABSENT && row != NULL)
+    for (uint32_t i = 0; i < op->part_count; i++)
+        if (!is_met(world, &op->parts[i]))
             return TP_DENIED;
-        if (part->kind == TP_PART_EXPECT_VALUE &&
-            (row == NULL || row->value.size < part->value.size ||
-             memcmp(row->value.data, part->value.data, part->value.size) != 0))
+    for (size_t i = 0; i < op->more_part_count; i++)
+        if (!is_met(world, &op->more_parts[i]))
             return TP_DENIED;
-    }
     if (world->store_status != TP_OK)
         return world->store_status;
-    for (uint32_t i = 0; i < op->part_count; i++) {
-        const struct tp_store_part *part = &op->parts[i];
-        if (part->kind == TP_PART_PUT)
-            test_put_row(world, part->table, part->key, part->value);
-        else if (part->kind == TP_PART_DELETE)
-            drop_row(world, part->table, part->key);
-        world->quarantine_count += part->table == TP_TABLE_QUARANTINE;
-    }
-    for (size_t i = 0; i < op->more_part_count; i++) {
-        cr_assert_eq(op->more_parts[i].kind, TP_PART_DELETE_RANGE);
-        delete_rows(world, &op->more_parts[i]);
-    }
+    for (uint32_t i = 0; i < op->part_count; i++)
+        write_part(world, &op->parts[i]);
+    for (size_t i = 0; i < op->more_part_count; i++)
+        write_part(world, &op->more_parts[i]);
     if (op->verb == TP_STORE_APPEND) {
         struct tp_buffer value = tp_buffer_growing(SIZE_MAX);
         tp_write_raw(&value, op->value[0]);

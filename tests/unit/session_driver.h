@@ -9,11 +9,11 @@
  *     raw update 1:3-4     the same, in the very bytes that its author sent
  *     sealed step2 1:3-4 [x] [y]    of an encrypted document, with sidecars
  *     done                 sync-done
- *     ack 2, nack 2 words  of the second message that this peer said
+ *     ack 2, nack 2 words  of the second message that this peer said; later 2: to be said again
  *     auth words           denied
  *     awareness 5:2:{"a":1} 6:3:null
  *     join 7, leave 7      presence of awareness id 7
- *     rpc 501 words        an error response to the peer's last message
+ *     rpc 501 words        a response: an error, or a success: rpc 0; part: of its stream
  *     echo words
  *     close reason         (a number of enum tp_close_reason); pause, resume; notify: the shard's
  */
@@ -62,7 +62,7 @@ struct test_world {
     enum tp_status store_status;   /* what writes answer */
     enum tp_status read_status;    /* what reads answer */
     struct tp_link stored, worked; /* answered when told to */
-    uint32_t append_count, work_counts[8], compact_count, quarantine_count;
+    uint32_t append_count, work_counts[16], compact_count, quarantine_count;
     bool ended;
     uint32_t news_counts[TP_NEWS_COUNT];
     uint32_t deleted_count;
