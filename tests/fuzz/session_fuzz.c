@@ -255,10 +255,10 @@ static void perform(struct world *world, const struct tp_effect *effect, bool *m
         break;
     case TP_EFFECT_RESUME:
     case TP_EFFECT_COMPACT:
-    case TP_EFFECT_DELETED:
     case TP_EFFECT_PUBLISH:
     case TP_EFFECT_NOTE:
     case TP_EFFECT_DELETED:
+    case TP_EFFECT_NEWS:
         break;
     }
 }
