@@ -22,6 +22,9 @@
 #define SIGNAL_WAIT_NS 10000000 /* how often the main thread looks, while ending */
 #define OTHER_FILES 640u /* descriptors beside connections: RocksDB (512), rings, listeners */
 
+/* How often shards wait for each other at the end: so that none frees what another still reads. */
+#define END_MEETING_COUNT 3u
+
 /* The sweep looks at ten thousand rows of log a second, rests when it has seen all, and folds what
  * is worth a quarter of the work that a session in use asks for. */
 #define SWEEP_STEP_NS UINT64_C(100000000)
@@ -337,10 +340,12 @@ static void *shard_thread(void *argument)
 
     if (good)
         tp_shard_run(shard);
-    meet(server, &server->ended, server->shard_count);
-    if (good)
-        tp_reactor_poll(shard->reactor); /* letters that the others sent home last */
-    meet(server, &server->ended, 2 * server->shard_count);
+    /* Letters that the others wrote last, and then what came home because of them. */
+    for (uint32_t meeting = 1; meeting <= END_MEETING_COUNT; meeting++) {
+        meet(server, &server->ended, meeting * server->shard_count);
+        if (good && meeting < END_MEETING_COUNT)
+            tp_reactor_poll(shard->reactor);
+    }
     if (good && (shard->store_inflight > 0 || shard->work_inflight > 0)) {
         /* A disk that does not answer. Other threads still hold what would be freed below; what
          * they have not answered was promised to nobody. */
@@ -422,7 +427,7 @@ static void start_shards(struct tp_server *server, const int cpus[])
         for (uint32_t i = 0; i < server->shard_count; i++)
             if (!server->slots[i].started) { /* those that never came are waited for as well */
                 pthread_mutex_lock(&server->mutex);
-                server->ended += 2;
+                server->ended += END_MEETING_COUNT;
                 pthread_cond_broadcast(&server->changed);
                 pthread_mutex_unlock(&server->mutex);
             }
@@ -563,7 +568,7 @@ static void wait_for_end(struct tp_server *server, const sigset_t *signals)
 {
     for (;;) {
         pthread_mutex_lock(&server->mutex);
-        const bool over = server->ended >= 2 * server->shard_count;
+        const bool over = server->ended >= END_MEETING_COUNT * server->shard_count;
         pthread_mutex_unlock(&server->mutex);
         if (over)
             return;

@@ -213,25 +213,34 @@ static void submit_store(struct tp_shard *shard)
     shard->store_backend->submit(shard->store, &ops);
 }
 
-void tp_shard_run(struct tp_shard *shard)
+void tp_shard_begin(struct tp_shard *shard)
 {
     if (shard->index == 0)
         tp_timer_set(shard->reactor, &shard->sweep_timer,
                      tp_reactor_now_ns(shard->reactor) + SWEEP_FIRST_NS);
-    while (shard->phase != TP_SHARD_STOPPED) {
-        tp_reactor_poll(shard->reactor);
-        tp_documents_trim(shard);
-        submit_store(shard);
-        tp_net_flush(shard->net);
-        tp_node_tick(shard);
-        tp_stream_tick(shard);
-        tp_arena_reset(&shard->arena);
-        shard->counters.ticks_slow += clock_ns() - tp_reactor_now_ns(shard->reactor) > SLOW_TURN_NS;
-        publish_view(shard);
-        if (shard->phase == TP_SHARD_STOPPED)
-            break;
+}
+
+bool tp_shard_turn(struct tp_shard *shard)
+{
+    if (shard->phase == TP_SHARD_STOPPED)
+        return false;
+    tp_reactor_poll(shard->reactor);
+    tp_documents_trim(shard);
+    submit_store(shard);
+    tp_net_flush(shard->net);
+    tp_node_tick(shard);
+    tp_stream_tick(shard);
+    tp_arena_reset(&shard->arena);
+    shard->counters.ticks_slow += clock_ns() - tp_reactor_now_ns(shard->reactor) > SLOW_TURN_NS;
+    publish_view(shard);
+    return shard->phase != TP_SHARD_STOPPED;
+}
+
+void tp_shard_run(struct tp_shard *shard)
+{
+    tp_shard_begin(shard);
+    while (tp_shard_turn(shard))
         tp_reactor_wait(shard->reactor);
-    }
 }
 
 /* ---- making and ending --------------------------------------------------------------------------

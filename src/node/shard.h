@@ -241,6 +241,10 @@ bool tp_shard_open(struct tp_shard *shard, struct tp_post *post,
                    const struct tp_store_backend *store_backend, struct tp_store *store,
                    struct tp_work_pool *work, char *error, size_t error_size);
 void tp_shard_run(struct tp_shard *shard); /* returns when it has stopped */
+/* What tp_shard_run is made of: once at first; then all that has happened, up to the wait. False:
+ * it has stopped. */
+void tp_shard_begin(struct tp_shard *shard);
+bool tp_shard_turn(struct tp_shard *shard);
 void tp_shard_finish(struct tp_shard *shard);
 void tp_shard_stop(struct tp_shard *shard);
 void tp_shard_stop_step(struct tp_shard *shard);

@@ -215,7 +215,13 @@ static void joined(struct tp_session *session, struct tp_peer *peer)
     TP_ASSERT(tp_link_alone(&peer->link));
     TP_ASSERT(peer->dialect > TP_DIALECT_NONE && peer->dialect < TP_DIALECT_COUNT);
     peer->joined_ns = session->now_ns;
-    tp_link_insert(&session->joining, &peer->link);
+    /* Whoever comes while the content cannot be had is treated as those who were there when that
+     * was found out: what it says until the next try would be lost, and nobody would tell it. */
+    const bool refused = session->stage == STAGE_REFUSED && session->now_ns < session->retry_ns &&
+                         peer->dialect != TP_DIALECT_TELEPORTAL;
+    if (refused)
+        session->doom_reason = TP_CLOSE_LOAD_FAILED;
+    tp_link_insert(refused ? &session->doomed : &session->joining, &peer->link);
     session->peer_count++;
     session->counts[peer->dialect]++;
     session->empty_since_ns = 0;

@@ -642,6 +642,18 @@ Test(session_sync, closes_when_the_document_cannot_be_read_and_tries_again_later
     HEARS(&bob, "ack 2");
 }
 
+Test(session_sync, closes_who_comes_before_the_next_try)
+{
+    world.read_status = TP_IO;
+    test_join(&world, &ann, TP_DIALECT_YWEBSOCKET, "ann");
+    test_leave(&ann);
+    world.read_status = TP_OK;
+
+    test_join(&world, &bob, TP_DIALECT_YWEBSOCKET, "bob");
+
+    HEARS(&bob, "close 15");
+}
+
 Test(session_sync, pauses_who_says_too_much_while_it_loads)
 {
     world.limits.queue_count_max = 3;
