@@ -86,7 +86,10 @@ static void grow(struct tp_rpc *rpc, struct tp_rpc_call *call, struct tp_effects
     if (tp_filing_read_upload(call) != TP_OK ||
         (manifest != NULL &&
          tp_manifest_record_decode(manifest->value, &filing->manifest) != TP_OK)) {
-        give_up(rpc, call, out); /* another call was faster: then the file is listed by now */
+        /* Another core was faster: then the file is listed by now, and what we know is of no use.
+         */
+        tp_upload_forget(rpc, tp_upload_find(rpc, filing));
+        give_up(rpc, call, out);
         return;
     }
     const uint32_t count = tp_file_chunk_count(&filing->upload.shape);
