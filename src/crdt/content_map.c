@@ -104,6 +104,12 @@ static uint64_t hash_attribute(struct tp_slice name, struct tp_slice value)
     return tp_hash64_seeded(value, tp_hash64(name));
 }
 
+/* Before the first member there is no memory, and NULL + 0 is undefined. */
+static const uint32_t *members_at(const struct tp_content_map *map, size_t at, uint32_t count)
+{
+    return count > 0 ? map->members + at : map->members;
+}
+
 static uint64_t hash_list(const uint32_t *members, uint32_t count)
 {
     return tp_hash64(tp_slice_of(members, count * sizeof *members));
@@ -112,7 +118,8 @@ static uint64_t hash_list(const uint32_t *members, uint32_t count)
 static uint64_t hash_nth(const struct tp_content_map *map, bool of_lists, uint32_t nth)
 {
     if (of_lists)
-        return hash_list(map->members + map->lists[nth].at, map->lists[nth].count);
+        return hash_list(members_at(map, map->lists[nth].at, map->lists[nth].count),
+                         map->lists[nth].count);
     return hash_attribute(name_of(map, &map->attributes[nth]),
                           value_of(map, &map->attributes[nth]));
 }
@@ -174,15 +181,15 @@ static uint32_t know_list(struct tp_content_map *map, uint32_t count)
 {
     struct table *table = &map->known_lists;
     const size_t from = map->member_count - count;
-    const uint64_t hash = hash_list(map->members + from, count);
+    const uint32_t *const list = members_at(map, from, count);
+    const uint64_t hash = hash_list(list, count);
 
     make_room(map, table, true);
     for (size_t at = hash & (table->room - 1); table->slots[at] != NOTHING;
          at = (at + 1) & (table->room - 1)) {
         const struct list *known = &map->lists[table->slots[at]];
         if (known->count == count &&
-            (count == 0 || memcmp(map->members + known->at, map->members + from,
-                                  count * sizeof *map->members) == 0)) {
+            (count == 0 || memcmp(map->members + known->at, list, count * sizeof *list) == 0)) {
             map->member_count = from;
             return table->slots[at];
         }
