@@ -234,7 +234,7 @@ export default async suite => {
         await Promise.all(writers.map(async (traw, i) => {
             await traw.ask(syncStep1(`flood-${i}`));
             const doc = new Y.Doc();
-            const ids = Array.from({ length: rounds }, () => traw.say(updateOf(`flood-${i}`, writing('w'.repeat(4000), doc))));
+            const ids = Array.from({ length: rounds }, () => traw.say(updateOf(`flood-${i}`, writing('w'.repeat(30_000), doc))));
             const waiting = new Set(ids);
             while (waiting.size > 0) {
                 const message = await traw.next(20_000);
