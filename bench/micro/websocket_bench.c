@@ -118,7 +118,7 @@ static void on_message(void *context, struct tp_connection *connection, struct t
         return;
     struct tp_frame *frame = tp_frame_create(&server->pool, bytes);
     tp_websocket_seal(frame, TP_WEBSOCKET_BINARY);
-    if (tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT) != TP_OK)
+    if (tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT, 0) != TP_OK)
         abort();
     tp_frame_unref(frame);
 }

@@ -73,7 +73,7 @@ static void on_message(void *context, struct tp_connection *connection, struct t
     struct tp_frame *frame = tp_frame_create(&worker->pool, bytes);
 
     tp_websocket_seal(frame, text ? TP_WEBSOCKET_TEXT : TP_WEBSOCKET_BINARY);
-    if (tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT) != TP_OK)
+    if (tp_connection_send(connection, frame, 0, TP_OUTBOX_DOCUMENT, 0) != TP_OK)
         fail("an echo was refused");
     tp_frame_unref(frame);
     tp_connection_detach(connection);
